@@ -138,7 +138,8 @@ func (w *Writer) flush() error {
 func chunkKey(number uint64) []byte { return binary.BigEndian.AppendUint64(nil, number) }
 
 // begin makes the temporary file with its buckets. Nothing is synced before Commit does it for the
-// whole file, except that bbolt syncs the first four pages of a new one.
+// whole file, except that bbolt syncs the first four pages of a new one. The array freelist always
+// takes the first pages that fit, so the same stream makes the same file; the map takes any.
 func (w *Writer) begin() error {
 	return guard(func() error {
 		db, err := bbolt.Open(w.temp, 0o600, &bbolt.Options{
