@@ -1,0 +1,100 @@
+package replica
+
+import (
+	"fmt"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// batches are the entries this replica proposed that are not known to be committed, in the order
+// of their proposal. Positions rise within a term; a replica that lost its leadership and won it
+// again may hold two batches of different terms for one index.
+type batches struct {
+	list []*Batch
+}
+
+func (b *batches) add(batch *Batch) { b.list = append(b.list, batch) }
+
+// resolve ends every batch at index: the one of the committed entry's term is returned, to be
+// completed when it is applied, and the commands of the others are surely lost.
+func (b *batches) resolve(index, term uint64) (committed *Batch, lost []Proposal) {
+	if len(b.list) == 0 {
+		return nil, nil
+	}
+	if head := b.list[0]; head.Index == index && head.Term == term && b.inOneTerm() {
+		b.list[0] = nil
+		b.list = b.list[1:]
+		return head, nil
+	}
+	kept := b.list[:0]
+	for _, batch := range b.list {
+		switch {
+		case batch.Index != index:
+			kept = append(kept, batch)
+		case batch.Term == term:
+			committed = batch
+		default:
+			lost = append(lost, batch.Proposals...)
+		}
+	}
+	clear(b.list[len(kept):])
+	b.list = kept
+	return committed, lost
+}
+
+func (b *batches) inOneTerm() bool { return b.list[0].Term == b.list[len(b.list)-1].Term }
+
+// upTo removes the batches up to index and returns their commands.
+func (b *batches) upTo(index uint64) (proposals []Proposal) {
+	kept := b.list[:0]
+	for _, batch := range b.list {
+		if batch.Index > index {
+			kept = append(kept, batch)
+			continue
+		}
+		proposals = append(proposals, batch.Proposals...)
+	}
+	clear(b.list[len(kept):])
+	b.list = kept
+	return proposals
+}
+
+// changeMembers applies the change of membership in e and returns the membership behind it.
+func (r *Replica) changeMembers(e *pb.Entry, out *Ready) *pb.ConfState {
+	var change pb.ConfChangeI
+	var err error
+	switch e.GetType() {
+	case pb.EntryConfChange:
+		var c pb.ConfChange
+		err, change = proto.Unmarshal(e.GetData(), &c), &c
+	case pb.EntryConfChangeV2:
+		var c pb.ConfChangeV2
+		err, change = proto.Unmarshal(e.GetData(), &c), &c
+	}
+	if err != nil {
+		r.fault = fmt.Errorf("replica: group %d: membership change at index %d: %w",
+			r.config.Group, e.GetIndex(), err)
+		return nil
+	}
+	return r.rn.ApplyConfChange(change)
+}
+
+// Pending takes every command that this replica still holds, for a caller that gives it up. Those
+// that are not proposed yet are returned apart from those whose fate the log decides.
+func (r *Replica) Pending() (queued, placed []Proposal) {
+	queued, r.queue = r.queue, nil
+	for _, b := range r.fresh {
+		placed = append(placed, b.Proposals...)
+	}
+	r.fresh = nil
+	return queued, append(placed, r.placed.upTo(^uint64(0))...)
+}
+
+// PendingReads takes every read that waits for its index.
+func (r *Replica) PendingReads() []Read {
+	r.reads.retry()
+	waiting := r.reads.waiting
+	r.reads.waiting = nil
+	return waiting
+}

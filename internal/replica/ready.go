@@ -1,0 +1,305 @@
+package replica
+
+import (
+	"errors"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
+// Ready is what a replica wants done. Each field goes to one stage, and each stage works its part
+// off in order; different stages need not wait for each other, except as the fields say.
+type Ready struct {
+	// Messages go to peers at once: nothing in them depends on what this Ready appends.
+	Messages []*pb.Message
+	// Append is to be persisted; nil when there is nothing.
+	Append *Append
+	// Apply is to be applied in order; nil when there is nothing.
+	Apply *Apply
+	// Reads may run when the state machine has applied their index.
+	Reads []ReadRound
+	// Forward are commands that the leader must be asked to propose.
+	Forward []Proposal
+	// Lost are commands that surely were not and will not be applied.
+	Lost []Lost
+	// Changed says that leader, role or term are not what they were: see Status.
+	Changed bool
+}
+
+// Append is what the log must persist, in one atomic step. When Sync is set everything must be
+// durable before any of Responses leaves; they go out in order.
+type Append struct {
+	Entries  []*pb.Entry
+	State    *pb.HardState // nil = unchanged
+	Snapshot *pb.Snapshot  // nil = none; else it replaces the log, and Entries follow it
+	// Sync is false when only the commit index moved: it is learned again after a crash.
+	Sync      bool
+	Responses []*pb.Message // to the replica itself (Ack) and to peers
+}
+
+// Apply is committed entries.
+type Apply struct {
+	Entries []*pb.Entry
+	// Batches has the local commands of the entries at the same position; nil when there are none
+	// at all, a nil element when an entry has none.
+	Batches []*Batch
+	// Members is the membership behind the entries that changed it.
+	Members []Membership
+	Done    []*pb.Message // given back through Ack when the entries are applied
+}
+
+// Membership is the configuration of a group from an index on.
+type Membership struct {
+	Index     uint64
+	ConfState *pb.ConfState
+}
+
+// Lost is commands that ended without being applied, and why.
+type Lost struct {
+	Proposals []Proposal
+	Err       error
+	// Unknown is set when they may have been applied all the same.
+	Unknown bool
+}
+
+// Ready packs what is queued and hands out what there is to do; now is the wall clock in ns, put
+// into new entries. Nothing is called between HasReady and Ready.
+func (r *Replica) Ready(now int64) Ready {
+	var out Ready
+	r.propose(now, &out)
+	if leader := r.leader(); r.reads.startable(leader) {
+		r.rn.ReadIndex(readID(r.reads.start(leader)))
+	}
+	if !r.rn.HasReady() {
+		return out
+	}
+	rd := r.rn.Ready()
+	r.place(rd.Entries)
+	r.observe(rd, &out)
+	for _, m := range rd.Messages {
+		switch m.GetTo() {
+		case raft.LocalAppendThread:
+			out.Append = r.append(m, rd, &out)
+		case raft.LocalApplyThread:
+			out.Apply = r.apply(m, &out)
+		default:
+			out.Messages = append(out.Messages, m)
+		}
+	}
+	for _, state := range rd.ReadStates {
+		if round, ok := r.reads.confirm(state); ok {
+			out.Reads = append(out.Reads, round)
+		}
+	}
+	return out
+}
+
+// queueMoves reports whether Ready would do something with the queued commands.
+func (r *Replica) queueMoves() bool {
+	if len(r.queue) == 0 || r.stalled {
+		return false
+	}
+	status := r.rn.BasicStatus()
+	if status.RaftState == raft.StateLeader {
+		return r.ahead < r.config.AppendsAhead && status.LeadTransferee == raft.None
+	}
+	return status.Lead != raft.None
+}
+
+// propose moves the queue: into entries on the leader, to the leader elsewhere. Without a leader
+// the commands stay, to be withdrawn by their waiters or taken by the next leader.
+func (r *Replica) propose(now int64, out *Ready) {
+	if !r.queueMoves() {
+		return
+	}
+	if r.rn.BasicStatus().RaftState != raft.StateLeader {
+		r.forward(out)
+		return
+	}
+	entries, packed := r.pack(now, out)
+	if len(entries) == 0 {
+		return
+	}
+	m := &pb.Message{Type: pb.MsgProp.Enum(), From: new(r.config.ID), To: new(r.config.ID),
+		Entries: entries}
+	if err := r.rn.Step(m); err != nil {
+		r.putBack(packed, err, out)
+		return
+	}
+	r.fresh = packed
+}
+
+// maxEntriesAtOnce bounds the entries of one proposal, and so how long a turn can take.
+const maxEntriesAtOnce = 16
+
+// pack builds entries of at most EntryBytes from the queue, a bounded number at a time.
+func (r *Replica) pack(now int64, out *Ready) (entries []*pb.Entry, packed []*Batch) {
+	for len(r.queue) > 0 && len(entries) < maxEntriesAtOnce {
+		n, size := prefix(r.queue, r.config.EntryBytes)
+		batch, data := packOne(r.queue[:n], size, now, out)
+		r.queue = r.queue[n:]
+		if batch != nil {
+			entries = append(entries, &pb.Entry{Data: data})
+			packed = append(packed, batch)
+		}
+	}
+	if len(r.queue) == 0 {
+		r.queue = nil // the batches own the slices they were cut from
+	}
+	return entries, packed
+}
+
+// prefix finds how many commands fit one entry, at least one, and their packed size.
+func prefix(queue []Proposal, limit int) (n, size int) {
+	for n < len(queue) {
+		need := commandSize(len(queue[n].Command()))
+		if n > 0 && size+need > limit {
+			break
+		}
+		size += need
+		n++
+	}
+	return n, size
+}
+
+// packOne packs proposals into one entry, without those that were withdrawn meanwhile. The batch is
+// nil when nothing is left.
+func packOne(proposals []Proposal, size int, now int64, out *Ready) (*Batch, []byte) {
+	var p packer
+	p.begin(size, now)
+	kept := proposals[:0]
+	var withdrawn []Proposal
+	for _, proposal := range proposals {
+		if !proposal.Take() {
+			withdrawn = append(withdrawn, proposal)
+			continue
+		}
+		p.add(proposal.Command())
+		kept = append(kept, proposal)
+	}
+	if withdrawn != nil {
+		out.Lost = append(out.Lost, Lost{Proposals: withdrawn, Err: ErrWithdrawn})
+	}
+	if len(kept) == 0 {
+		return nil, nil
+	}
+	return &Batch{Proposals: kept}, p.finish(len(kept))
+}
+
+// putBack ends a proposal that raft dropped as a whole. Over the limit on uncommitted bytes its
+// commands wait at the head of the queue; for any other reason they are lost for sure.
+func (r *Replica) putBack(packed []*Batch, err error, out *Ready) {
+	var taken []Proposal
+	for _, b := range packed {
+		taken = append(taken, b.Proposals...)
+	}
+	if !errors.Is(err, raft.ErrProposalDropped) {
+		out.Lost = append(out.Lost, Lost{Proposals: taken, Err: err})
+		return
+	}
+	for _, p := range taken {
+		p.Release()
+	}
+	r.queue = append(taken, r.queue...)
+	r.stalled = true
+}
+
+// forward hands the queue out for the leader; commands that were forwarded here already fail.
+func (r *Replica) forward(out *Ready) {
+	var local []Proposal
+	for _, p := range r.queue {
+		if p.Local() {
+			local = append(local, p)
+		} else {
+			out.Forward = append(out.Forward, p)
+		}
+	}
+	if local != nil {
+		out.Lost = append(out.Lost, Lost{Proposals: local, Err: ErrNotLeader})
+	}
+	r.queue = nil
+}
+
+// place binds the batches that were just stepped to the positions raft gave their entries. No
+// event came between the step and this Ready, so the entries at the end are exactly theirs.
+func (r *Replica) place(entries []*pb.Entry) {
+	if len(entries) > 0 {
+		r.last = entries[len(entries)-1].GetIndex()
+	}
+	if len(r.fresh) == 0 {
+		return
+	}
+	own := entries[len(entries)-len(r.fresh):]
+	for i, b := range r.fresh {
+		b.Index, b.Term = own[i].GetIndex(), own[i].GetTerm()
+		r.placed.add(b)
+	}
+	r.fresh = nil
+}
+
+// observe notes what raft says about leader, role, term and commit index.
+func (r *Replica) observe(rd raft.Ready, out *Ready) {
+	before := [3]uint64{r.lead, uint64(r.role), r.term}
+	if rd.SoftState != nil {
+		r.lead, r.role = rd.SoftState.Lead, rd.SoftState.RaftState
+		r.reads.observe(r.lead)
+	}
+	if rd.HardState != nil {
+		r.term, r.commit = rd.GetTerm(), rd.GetCommit()
+	}
+	out.Changed = before != [3]uint64{r.lead, uint64(r.role), r.term}
+}
+
+func (r *Replica) append(m *pb.Message, rd raft.Ready, out *Ready) *Append {
+	a := &Append{
+		Entries:   m.GetEntries(),
+		State:     rd.HardState,
+		Responses: m.GetResponses(),
+		Sync:      rd.MustSync,
+	}
+	if !raft.IsEmptySnap(m.GetSnapshot()) {
+		a.Snapshot, a.Sync = m.GetSnapshot(), true
+		index := a.Snapshot.GetMetadata().GetIndex()
+		r.last = max(index, r.lastOf(m.GetEntries()))
+		if skipped := r.placed.upTo(index); skipped != nil {
+			out.Lost = append(out.Lost, Lost{Proposals: skipped, Unknown: true,
+				Err: errors.New("replica: a snapshot took the place of the log")})
+		}
+	}
+	if len(a.Entries) > 0 {
+		r.ahead++
+	}
+	return a
+}
+
+func (r *Replica) lastOf(entries []*pb.Entry) uint64 {
+	if len(entries) == 0 {
+		return 0
+	}
+	return entries[len(entries)-1].GetIndex()
+}
+
+// apply hands out committed entries. Changes of membership take effect here, on the owner of the
+// RawNode and before any of the entries is acknowledged as applied; the state machine's stage gets
+// the resulting membership along, so that a snapshot names the one of its own index.
+func (r *Replica) apply(m *pb.Message, out *Ready) *Apply {
+	a := &Apply{Entries: m.GetEntries(), Done: m.GetResponses()}
+	for i, e := range a.Entries {
+		if e.GetType() != pb.EntryNormal {
+			if state := r.changeMembers(e, out); state != nil {
+				a.Members = append(a.Members, Membership{Index: e.GetIndex(), ConfState: state})
+			}
+		}
+		batch, lost := r.placed.resolve(e.GetIndex(), e.GetTerm())
+		if batch != nil {
+			if a.Batches == nil {
+				a.Batches = make([]*Batch, len(a.Entries))
+			}
+			a.Batches[i] = batch
+		}
+		if lost != nil {
+			out.Lost = append(out.Lost, Lost{Proposals: lost, Err: ErrOverwritten})
+		}
+	}
+	return a
+}

@@ -1,0 +1,241 @@
+package replica
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
+// Errors that the effects carry for commands that were surely not applied.
+var (
+	// ErrNotLeader: a command that must not be forwarded reached a replica that is not the leader.
+	ErrNotLeader = errors.New("replica: not the leader")
+	// ErrOverwritten: another leader's entry was committed at the command's place in the log.
+	ErrOverwritten = errors.New("replica: overwritten by another leader")
+	// ErrWithdrawn: its waiter left before the command was proposed.
+	ErrWithdrawn = errors.New("replica: withdrawn")
+)
+
+// Proposal is a command waiting for its place in the log.
+type Proposal interface {
+	// Command is the bytes to replicate; they are copied.
+	Command() []byte
+	// Take claims the proposal; false when its waiter has withdrawn it, and it is not proposed.
+	Take() bool
+	// Release undoes Take for a proposal that was not proposed and stays in the queue.
+	Release()
+	// Withdrawn reports whether the waiter has left.
+	Withdrawn() bool
+	// Local is true when the command must be proposed by this replica or fail with ErrNotLeader.
+	Local() bool
+}
+
+// Read is a linearizable read waiting for its index.
+type Read interface {
+	// Withdrawn reports whether the waiter has left.
+	Withdrawn() bool
+}
+
+// Config says how a replica begins.
+type Config struct {
+	Group, ID      uint64
+	ElectionTicks  int
+	HeartbeatTicks int
+	Storage        raft.Storage
+	Applied        uint64 // index up to which the state machine holds the log
+	EntryBytes     int    // commands are packed into entries of about this size
+	InflightBytes  uint64 // of appends to one peer, and of uncommitted entries
+	AppendsAhead   int    // appends of new entries handed out and not yet durable, at most
+	// ReadSeed is where the ids of read rounds begin. It must differ between the lives of a
+	// node: an answer to a round of the life before must not confirm a read of this one.
+	ReadSeed uint64
+	Logger   raft.Logger
+}
+
+// Replica is one replica of a group. It is not safe for concurrent use: one owner calls it.
+type Replica struct {
+	config Config
+	rn     *raft.RawNode
+
+	lead uint64         // as of the last Ready
+	role raft.StateType // as of the last Ready
+	term uint64         // as of the last Ready
+	// commit is the commit index as of the last Ready.
+	commit uint64
+	// last is the index of the last entry handed to the log.
+	last uint64
+	// ahead counts the appends of new entries that were handed out and not acknowledged.
+	ahead int
+
+	queue []Proposal // not proposed yet, in order
+	// stalled is set while raft takes no more uncommitted bytes: the queue rests until an append
+	// or an apply is acknowledged.
+	stalled bool
+	fresh   []*Batch // stepped since the last Ready: their positions show in the next one
+	placed  batches  // in the log, not committed yet
+
+	reads reads
+	fault error
+}
+
+// Batch is the commands of one entry that this replica proposed.
+type Batch struct {
+	Index, Term uint64
+	Proposals   []Proposal
+}
+
+// New makes a replica on the state in config.Storage.
+func New(config Config) (*Replica, error) {
+	rn, err := raft.NewRawNode(&raft.Config{
+		ID:                          config.ID,
+		ElectionTick:                config.ElectionTicks,
+		HeartbeatTick:               config.HeartbeatTicks,
+		Storage:                     config.Storage,
+		Applied:                     config.Applied,
+		AsyncStorageWrites:          true,
+		MaxSizePerMsg:               uint64(config.EntryBytes),
+		MaxCommittedSizePerReady:    16 << 20,
+		MaxUncommittedEntriesSize:   config.InflightBytes,
+		MaxInflightMsgs:             256,
+		MaxInflightBytes:            max(config.InflightBytes, uint64(config.EntryBytes)),
+		CheckQuorum:                 true,
+		PreVote:                     true,
+		ReadOnlyOption:              raft.ReadOnlySafe,
+		Logger:                      config.Logger,
+		DisableProposalForwarding:   true,
+		DisableConfChangeValidation: false,
+		StepDownOnRemoval:           true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("replica: group %d: %w", config.Group, err)
+	}
+	last, err := config.Storage.LastIndex()
+	if err != nil {
+		return nil, fmt.Errorf("replica: group %d: %w", config.Group, err)
+	}
+	status := rn.BasicStatus()
+	return &Replica{
+		config: config,
+		rn:     rn,
+		role:   status.RaftState,
+		term:   status.GetTerm(),
+		commit: status.GetCommit(),
+		last:   last,
+		reads:  reads{next: config.ReadSeed},
+	}, nil
+}
+
+// Tick tells the replica that one tick of time has passed.
+func (r *Replica) Tick() {
+	r.rn.Tick()
+	r.stalled = false
+	r.reads.tick(r.config.ElectionTicks)
+}
+
+// Sweep takes the commands and reads out whose waiters have left. Without it a group that has no
+// leader for long would collect them.
+func (r *Replica) Sweep() (proposals []Proposal, reads []Read) {
+	r.queue, proposals = sweep(r.queue)
+	r.reads.waiting, reads = sweep(r.reads.waiting)
+	return proposals, reads
+}
+
+// sweep parts what waits from what was withdrawn; it asks each element once, for its answer may
+// change at any moment.
+func sweep[T interface{ Withdrawn() bool }](list []T) (waiting, left []T) {
+	waiting = list[:0]
+	for _, element := range list {
+		if element.Withdrawn() {
+			left = append(left, element)
+		} else {
+			waiting = append(waiting, element)
+		}
+	}
+	clear(list[len(waiting):])
+	return waiting, left
+}
+
+// Step takes a message of a peer that the transport has authenticated as from. A message that the
+// gate refuses is dropped and the reason returned; the replica is unchanged.
+func (r *Replica) Step(from uint64, m *pb.Message) error {
+	if err := r.admit(from, m); err != nil {
+		return err
+	}
+	if err := r.rn.Step(m); err != nil && !errors.Is(err, raft.ErrProposalDropped) &&
+		!errors.Is(err, raft.ErrStepPeerNotFound) {
+		return fmt.Errorf("replica: group %d: step %v of node %d: %w", r.config.Group, m.GetType(),
+			from, err)
+	}
+	return nil
+}
+
+// Ack takes back a response that came with an append or an apply, when what it responds to is done.
+func (r *Replica) Ack(m *pb.Message) {
+	// Responses come from the replica's own Ready: raft ignores the outdated ones by itself, and
+	// a response to a peer that has left the group since is of no use to anybody.
+	_ = r.rn.Step(m)
+	r.stalled = false
+}
+
+// Appended says that an append with new entries is durable. It makes room for the next one.
+func (r *Replica) Appended() { r.ahead-- }
+
+// Propose queues commands and takes the slice; the next Ready packs them, or hands them back to be
+// forwarded.
+func (r *Replica) Propose(proposals []Proposal) {
+	if len(r.queue) == 0 {
+		r.queue = proposals
+		return
+	}
+	r.queue = append(r.queue, proposals...)
+}
+
+// Read queues linearizable reads; one round of ReadIndex serves all that wait.
+func (r *Replica) Read(waiting []Read) { r.reads.waiting = append(r.reads.waiting, waiting...) }
+
+// Unreachable says that messages to a peer were lost.
+func (r *Replica) Unreachable(peer uint64) { r.rn.ReportUnreachable(peer) }
+
+// SnapshotSent says how the transfer of a snapshot to a peer ended. Every MsgSnap among the
+// effects must be answered by one call, or raft waits for ever (etcd issue 10225).
+func (r *Replica) SnapshotSent(peer uint64, err error) {
+	if err != nil {
+		r.rn.ReportSnapshot(peer, raft.SnapshotFailure)
+		return
+	}
+	r.rn.ReportSnapshot(peer, raft.SnapshotFinish)
+}
+
+// Campaign makes the replica stand for election at once.
+func (r *Replica) Campaign() error { return r.rn.Campaign() }
+
+// HasReady reports whether Ready has anything to hand out.
+func (r *Replica) HasReady() bool {
+	return r.rn.HasReady() || r.reads.startable(r.leader()) || r.queueMoves()
+}
+
+// Status of a replica; cheap.
+type Status struct {
+	Role      raft.StateType
+	Term      uint64
+	Leader    uint64 // 0 = not known
+	Commit    uint64
+	LastIndex uint64 // handed to the log
+	Queued    int    // commands not proposed yet
+	Fault     error  // why the replica cannot take part, nil when it can
+}
+
+// Status returns the state as of the last Ready.
+func (r *Replica) Status() Status {
+	return Status{Role: r.role, Term: r.term, Leader: r.lead, Commit: r.commit, LastIndex: r.last,
+		Queued: len(r.queue), Fault: r.fault}
+}
+
+// leader is the leader that raft knows now.
+func (r *Replica) leader() uint64 { return r.rn.BasicStatus().Lead }
+
+// readID makes the context of a read round.
+func readID(id uint64) []byte { return binary.LittleEndian.AppendUint64(nil, id) }
