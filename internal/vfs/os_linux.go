@@ -11,10 +11,12 @@ import (
 func syncData(f *os.File) error {
 	for {
 		err := unix.Fdatasync(int(f.Fd()))
-		if err == nil {
+		switch {
+		case err == nil:
 			return nil
-		}
-		if !errors.Is(err, unix.EINTR) {
+		case errors.Is(err, unix.EBADF): // Fd of a closed file is -1.
+			return &fs.PathError{Op: "fdatasync", Path: f.Name(), Err: fs.ErrClosed}
+		case !errors.Is(err, unix.EINTR):
 			return &fs.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
 		}
 	}
