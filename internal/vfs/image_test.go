@@ -190,6 +190,14 @@ func TestFingerprint(t *testing.T) {
 		}
 		seen[m.Fingerprint()] = name
 	}
+	changing := newDir(t)
+	g := open(t, changing, "/d/f", create)
+	for _, data := range []string{"a", "b", "a"} {
+		write(t, g, data, 0)
+		if same := seen[changing.Fingerprint()] == "byte"; same != (data == "a") {
+			t.Errorf("with %q in place the fingerprint is the one of \"a\": %t", data, same)
+		}
+	}
 	zeros := newDir(t)
 	f := open(t, zeros, "/d/f", create)
 	write(t, f, "a", 4998)

@@ -21,7 +21,9 @@ func (g *imageGenerator) zero(pending []*Op) {
 	for i, op := range pending {
 		sized[i] = op
 		if op.Kind == OpWrite {
-			sized[i] = &Op{Kind: OpPreallocate, Name: op.Name, Size: op.end(), inode: op.inode, seq: op.seq}
+			resized := *op
+			resized.Kind, resized.Size, resized.Data = OpPreallocate, op.end(), nil
+			sized[i] = &resized
 			grows = grows || op.end() > g.disk.inodes[op.inode].durable.data.size
 		}
 	}

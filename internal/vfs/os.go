@@ -23,7 +23,8 @@ const openFlags = os.O_RDONLY | os.O_RDWR | os.O_CREATE | os.O_EXCL
 
 func checkOpenFlags(name string, flag int) error {
 	if flag&^openFlags != 0 {
-		return &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("flag %#x: %w", flag, fs.ErrInvalid)}
+		err := fmt.Errorf("flag %#x: %w", flag, fs.ErrInvalid)
+		return &fs.PathError{Op: "open", Path: name, Err: err}
 	}
 	return nil
 }
