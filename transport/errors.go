@@ -21,6 +21,10 @@ var (
 	// Options.MaxFrameBytes. Retrying the same payload never succeeds.
 	ErrFrameTooLarge = errors.New("transport: frame exceeds the size limit")
 
+	// ErrSnapshotRefused is returned by SendSnapshot when the receiver's handler returned an
+	// error, whose text follows. The receiver has not taken the snapshot.
+	ErrSnapshotRefused = errors.New("transport: receiver refused the snapshot")
+
 	// ErrClosed is returned by every method that sends once Close was called.
 	ErrClosed = errors.New("transport: closed")
 )

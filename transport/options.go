@@ -2,47 +2,19 @@ package transport
 
 import (
 	"context"
-	"io"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
-	"time"
-
-	"go.etcd.io/raft/v3/raftpb"
 )
 
-// Kind tells opaque request frames apart. Its values belong to the caller.
-type Kind uint8
-
-// Handler receives what peers send. Its methods are called from the goroutines that read the
-// connections, concurrently for different connections, and in stream order for one lane of one
-// peer. A method that blocks stalls that lane, which is why only HandleSnapshot may.
-type Handler interface {
-	// HandleRaft takes raft messages of one group from an authenticated peer in stream order.
-	// The handler owns msgs. It must not block.
-	//
-	// The transport has checked that the frame is undamaged and that it comes from the node
-	// that the handshake named. It has not checked the messages themselves.
-	HandleRaft(from, group uint64, msgs []*raftpb.Message)
-
-	// HandleRequest takes an opaque frame. The handler owns payload. It must not block.
-	HandleRequest(from, group uint64, kind Kind, payload []byte)
-
-	// HandleSnapshot takes a snapshot stream: m is the MsgSnap, and body yields exactly size
-	// bytes and then io.EOF; a stream that breaks or is damaged yields another error instead.
-	// The call runs on the stream's own goroutine and may block. ctx ends when the connection
-	// breaks or the transport is closed. Nil means: durable, and handed to raft.
-	HandleSnapshot(
-		ctx context.Context, from, group uint64, m *raftpb.Message, size int64, body io.Reader,
-	) error
-
-	// PeerLost tells that a stream to peer broke or that its queue overflowed: what was sent
-	// and not answered may be lost. It must not block.
-	PeerLost(peer uint64)
-
-	// PeerUp tells that a stream to peer is established. incarnation is the peer's own account
-	// of itself in the handshake. It must not block.
-	PeerUp(peer, incarnation uint64)
-}
+const (
+	defaultQueueBytes    = 64 << 20
+	defaultMaxFrameBytes = 64 << 20
+	minFrameBytes        = 4 << 10
+	// maxFrameBytes keeps lengths and sums of lengths far from the ends of their types.
+	maxFrameBytes = 1 << 30
+)
 
 // Options configures a Transport. ClusterID, NodeID, Address, Listener and Handler are required.
 type Options struct {
@@ -69,18 +41,42 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// PeerStats is what Transport.Stats tells about one peer. Counters start at zero in New.
-type PeerStats struct {
-	ID             uint64
-	Address        string
-	Connected      bool   // both lanes towards the peer are established
-	Incarnation    uint64 // as of the last handshake, or zero
-	QueueBytes     int64  // waiting in both lanes
-	SentFrames     uint64
-	SentBytes      uint64
-	ReceivedFrames uint64
-	ReceivedBytes  uint64
-	Drops          uint64 // frames dropped before or while they were written
-	LastError      string // the last reason why a connection to the peer ended or was refused
-	LastErrorAt    time.Time
+func (o Options) withDefaults() Options {
+	if o.QueueBytes == 0 {
+		o.QueueBytes = defaultQueueBytes
+	}
+	if o.MaxFrameBytes == 0 {
+		o.MaxFrameBytes = defaultMaxFrameBytes
+	}
+	if o.Dial == nil {
+		var d net.Dialer
+		o.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			return d.DialContext(ctx, "tcp", address)
+		}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+// validate returns all problems, each with field, value and what is allowed.
+func (o *Options) validate() error {
+	var problems []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			problems = append(problems, fmt.Errorf("transport: "+format, args...))
+		}
+	}
+	check(o.ClusterID != "" && len(o.ClusterID) <= handshakeStringBytes,
+		"ClusterID has %d bytes, allowed are 1 to %d", len(o.ClusterID), handshakeStringBytes)
+	check(o.NodeID != 0, "NodeID is 0, which is no node")
+	check(o.Address != "" && len(o.Address) <= handshakeStringBytes,
+		"Address has %d bytes, allowed are 1 to %d", len(o.Address), handshakeStringBytes)
+	check(o.Listener != nil, "Listener is missing")
+	check(o.Handler != nil, "Handler is missing")
+	check(o.QueueBytes > 0, "QueueBytes is %d, it must be positive", o.QueueBytes)
+	check(o.MaxFrameBytes >= minFrameBytes && o.MaxFrameBytes <= maxFrameBytes,
+		"MaxFrameBytes is %d, allowed are %d to %d", o.MaxFrameBytes, minFrameBytes, maxFrameBytes)
+	return errors.Join(problems...)
 }

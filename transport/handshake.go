@@ -1,0 +1,336 @@
+package transport
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net"
+	"strings"
+	"time"
+)
+
+// The dialler opens a connection with a hello, the acceptor answers with a welcome. Both are
+//
+//	 0          8         10         12            16
+//	+----------+---------+----------+-------------+------+-----------+
+//	| magic    | first   | second   | body length | body | crc       |
+//	+----------+---------+----------+-------------+------+-----------+
+//	  8 bytes    u16       u16        u32                  u32, CRC-32C of all before
+//
+// In a hello, first and second are the oldest and newest protocol version that the dialler
+// speaks, and the body is
+//
+//	u64 node id · u64 id of the node that it means to reach · u64 incarnation · u8 lane ·
+//	u16 length and cluster id · u16 length and own peer address
+//
+// In a welcome, first is the version that both will speak (zero in a refusal), second is zero or
+// the reason for a refusal, and the body is
+//
+//	u64 node id · u64 incarnation · u16 length and cluster id · u16 length and text for people
+//
+// The layout is the same in every version; later versions may append to the bodies, and readers
+// skip what they do not know. Nothing else travels before a welcome with reason zero, so an
+// acceptor that closes after a refusal leaves no unread bytes that could destroy it.
+const (
+	helloMagic   = "CNCTPEER"
+	welcomeMagic = "CNCTREPL"
+
+	// protocolVersion is both the oldest and the newest version this package speaks.
+	protocolVersion = 1
+
+	handshakePrefixBytes = 16
+	handshakeBodyBytes   = 4096 // more is refused
+	handshakeTimeout     = 5 * time.Second
+	handshakeStringBytes = 1024 // of each string in a body
+)
+
+// The lanes of a connection, as the hello tells them.
+const (
+	laneUrgent   = 0
+	laneBulk     = 1
+	laneSnapshot = 2
+	laneCount    = 2 // lanes with a stream of their own for as long as the peer is known
+)
+
+// refusalReason tells the dialler why it is not welcome.
+type refusalReason uint16
+
+const (
+	accepted           refusalReason = 0
+	unsupportedVersion refusalReason = 1
+	wrongCluster       refusalReason = 2
+	wrongNode          refusalReason = 3
+	ownID              refusalReason = 4
+	notAdmitted        refusalReason = 5
+	removedNode        refusalReason = 6
+	tooMany            refusalReason = 7
+	malformedHello     refusalReason = 8
+)
+
+func (r refusalReason) String() string {
+	names := [...]string{
+		"accepted", "unsupported version", "wrong cluster", "wrong node", "own id",
+		"not admitted", "removed node", "too many connections", "malformed hello",
+	}
+	if int(r) < len(names) {
+		return names[r]
+	}
+	return fmt.Sprintf("reason %d", uint16(r))
+}
+
+type hello struct {
+	versionMin, versionMax uint16
+	node, target           uint64
+	incarnation            uint64
+	lane                   uint8
+	cluster, address       string
+}
+
+type welcome struct {
+	version     uint16
+	reason      refusalReason
+	node        uint64
+	incarnation uint64
+	cluster     string
+	text        string
+}
+
+func (h hello) encode() []byte {
+	b := appendHandshakePrefix(helloMagic, h.versionMin, h.versionMax)
+	b = binary.LittleEndian.AppendUint64(b, h.node)
+	b = binary.LittleEndian.AppendUint64(b, h.target)
+	b = binary.LittleEndian.AppendUint64(b, h.incarnation)
+	b = append(b, h.lane)
+	b = appendString(b, h.cluster)
+	b = appendString(b, h.address)
+	return finishHandshake(b)
+}
+
+func (w welcome) encode() []byte {
+	b := appendHandshakePrefix(welcomeMagic, w.version, uint16(w.reason))
+	b = binary.LittleEndian.AppendUint64(b, w.node)
+	b = binary.LittleEndian.AppendUint64(b, w.incarnation)
+	b = appendString(b, w.cluster)
+	b = appendString(b, w.text)
+	return finishHandshake(b)
+}
+
+func appendHandshakePrefix(magic string, first, second uint16) []byte {
+	b := make([]byte, 0, 256)
+	b = append(b, magic...)
+	b = binary.LittleEndian.AppendUint16(b, first)
+	b = binary.LittleEndian.AppendUint16(b, second)
+	return binary.LittleEndian.AppendUint32(b, 0)
+}
+
+func appendString(b []byte, s string) []byte {
+	s = s[:min(len(s), handshakeStringBytes)]
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(s)))
+	return append(b, s...)
+}
+
+func finishHandshake(b []byte) []byte {
+	binary.LittleEndian.PutUint32(b[12:], uint32(len(b)-handshakePrefixBytes))
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+func readHello(r io.Reader) (hello, error) {
+	first, second, body, err := readHandshake(r, helloMagic)
+	if err != nil {
+		return hello{}, err
+	}
+	h := hello{versionMin: first, versionMax: second}
+	h.node = body.uint64()
+	h.target = body.uint64()
+	h.incarnation = body.uint64()
+	h.lane = body.uint8()
+	h.cluster = body.string()
+	h.address = body.string()
+	return h, body.err()
+}
+
+func readWelcome(r io.Reader) (welcome, error) {
+	first, second, body, err := readHandshake(r, welcomeMagic)
+	if err != nil {
+		return welcome{}, err
+	}
+	w := welcome{version: first, reason: refusalReason(second)}
+	w.node = body.uint64()
+	w.incarnation = body.uint64()
+	w.cluster = body.string()
+	w.text = body.string()
+	return w, body.err()
+}
+
+// readHandshake reads one handshake message and not a byte more. It gives up at the first byte
+// that is not the magic's, so that a stranger is told apart without waiting for more.
+func readHandshake(r io.Reader, magic string) (first, second uint16, body handshakeBody, err error) {
+	prefix := make([]byte, handshakePrefixBytes)
+	for n := 0; n < len(prefix); {
+		m, err := r.Read(prefix[n:])
+		n += m
+		if got := prefix[:min(n, len(magic))]; !strings.HasPrefix(magic, string(got)) {
+			return 0, 0, body, &strangerError{start: bytes.Clone(prefix[:n])}
+		}
+		if err != nil && n < len(prefix) {
+			return 0, 0, body, fmt.Errorf("handshake: %w", err)
+		}
+	}
+	length := binary.LittleEndian.Uint32(prefix[12:])
+	if length > handshakeBodyBytes {
+		return 0, 0, body, fmt.Errorf("%w: handshake of %d bytes", errDamaged, length)
+	}
+	rest := make([]byte, length+4)
+	if _, err := io.ReadFull(r, rest); err != nil {
+		return 0, 0, body, fmt.Errorf("handshake: %w", unexpectedEOF(err))
+	}
+	sum := crc32.Update(crc32.Checksum(prefix, castagnoli), castagnoli, rest[:length])
+	if sum != binary.LittleEndian.Uint32(rest[length:]) {
+		return 0, 0, body, fmt.Errorf("%w: handshake checksum", errDamaged)
+	}
+	first, second = binary.LittleEndian.Uint16(prefix[8:]), binary.LittleEndian.Uint16(prefix[10:])
+	return first, second, handshakeBody{rest: rest[:length]}, nil
+}
+
+// handshakeBody reads a body; short is set when it ends early.
+type handshakeBody struct {
+	rest  []byte
+	short bool
+}
+
+func (b *handshakeBody) next(n int) []byte {
+	if len(b.rest) < n {
+		b.short = true
+		return make([]byte, n)
+	}
+	p := b.rest[:n]
+	b.rest = b.rest[n:]
+	return p
+}
+
+func (b *handshakeBody) uint8() uint8   { return b.next(1)[0] }
+func (b *handshakeBody) uint64() uint64 { return binary.LittleEndian.Uint64(b.next(8)) }
+
+func (b *handshakeBody) string() string {
+	return string(b.next(int(binary.LittleEndian.Uint16(b.next(2)))))
+}
+
+func (b *handshakeBody) err() error {
+	if b.short {
+		return fmt.Errorf("%w: handshake body cut short", errDamaged)
+	}
+	return nil
+}
+
+// strangerError tells that the other side does not speak the peer protocol at all.
+type strangerError struct{ start []byte }
+
+func (e *strangerError) Error() string {
+	return "not a Connect node: it speaks " + e.guess()
+}
+
+// guess names what usually ends up on a wrong port.
+func (e *strangerError) guess() string {
+	for _, method := range []string{"GET ", "POST ", "HEAD ", "PUT ", "OPTIONS ", "DELETE ", "HTTP", "PRI "} {
+		if len(e.start) >= 3 && strings.HasPrefix(method, string(e.start[:min(len(e.start), len(method))])) {
+			return "HTTP"
+		}
+	}
+	if len(e.start) >= 2 && e.start[0] == 0x16 && e.start[1] == 0x03 {
+		return "TLS"
+	}
+	return fmt.Sprintf("something that begins with %q", e.start[:min(len(e.start), 8)])
+}
+
+// refusedError is how a dialler sees a refusal.
+type refusedError struct {
+	reason refusalReason
+	node   uint64
+	text   string
+}
+
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("refused by node %d: %s: %s", e.node, e.reason, e.text)
+}
+
+// greet is the dialler's side of the handshake. It leaves no deadline on conn.
+func (t *Transport) greet(conn net.Conn, target uint64, lane uint8) (welcome, error) {
+	if err := conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+		return welcome{}, err
+	}
+	h := hello{
+		versionMin: protocolVersion, versionMax: protocolVersion,
+		node: t.options.NodeID, target: target, incarnation: t.options.Incarnation,
+		lane: lane, cluster: t.options.ClusterID, address: t.options.Address,
+	}
+	if _, err := conn.Write(h.encode()); err != nil {
+		return welcome{}, fmt.Errorf("handshake: %w", err)
+	}
+	w, err := readWelcome(conn)
+	if err != nil {
+		return welcome{}, err
+	}
+	if w.reason != accepted {
+		return welcome{}, &refusedError{reason: w.reason, node: w.node, text: w.text}
+	}
+	if err := t.checkWelcome(w, target); err != nil {
+		return welcome{}, err
+	}
+	return w, conn.SetDeadline(time.Time{})
+}
+
+// checkWelcome guards against an acceptor that is less careful than ours.
+func (t *Transport) checkWelcome(w welcome, target uint64) error {
+	if w.version != protocolVersion {
+		return fmt.Errorf("handshake: node %d chose protocol version %d", w.node, w.version)
+	}
+	if w.cluster != t.options.ClusterID {
+		return fmt.Errorf("handshake: node %d is of cluster %q", w.node, w.cluster)
+	}
+	if w.node != target {
+		return fmt.Errorf("handshake: dialled node %d, reached node %d", target, w.node)
+	}
+	return nil
+}
+
+// judge is the acceptor's decision on a hello. The text completes the line that both sides log.
+func (t *Transport) judge(h hello) (refusalReason, string) {
+	o := &t.options
+	switch {
+	case h.versionMin > protocolVersion || h.versionMax < protocolVersion:
+		return unsupportedVersion, fmt.Sprintf("node %d speaks protocol versions %d to %d, node %d speaks %d",
+			h.node, h.versionMin, h.versionMax, o.NodeID, protocolVersion)
+	case h.cluster != o.ClusterID:
+		return wrongCluster, fmt.Sprintf("node %d belongs to cluster %q, node %d to cluster %q",
+			h.node, h.cluster, o.NodeID, o.ClusterID)
+	case h.node == o.NodeID:
+		return ownID, fmt.Sprintf("the node at %s and the node at %s both have id %d",
+			h.address, o.Address, o.NodeID)
+	case h.target != o.NodeID:
+		return wrongNode, fmt.Sprintf("node %d dialled node %d, but this is node %d at %s",
+			h.node, h.target, o.NodeID, o.Address)
+	case h.node == 0 || h.lane > laneSnapshot || h.address == "":
+		return malformedHello, fmt.Sprintf("node id %d, lane %d, address %q", h.node, h.lane, h.address)
+	}
+	if err := t.admit(h.node, h.incarnation, h.address); err != nil {
+		return notAdmitted, err.Error()
+	}
+	return accepted, ""
+}
+
+// admit asks the handler, if it has an opinion.
+func (t *Transport) admit(node, incarnation uint64, address string) error {
+	if a, ok := t.options.Handler.(Admitter); ok {
+		return a.AdmitPeer(node, incarnation, address)
+	}
+	return nil
+}
+
+// isRefusal tells errors that the peer itself decided on from those of the network.
+func isRefusal(err error) bool {
+	_, ok := errors.AsType[*refusedError](err)
+	return ok
+}

@@ -1,0 +1,284 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	dialTimeout = 5 * time.Second
+	backoffMin  = 20 * time.Millisecond
+	backoffMax  = time.Second
+	// steadyAfter is how long a connection has to last for the next dial to be immediate. One
+	// that ends sooner was accepted by something that does not keep it.
+	steadyAfter = time.Second
+	// spareItems is the largest list of items that is kept for reuse.
+	spareItems = 4096
+)
+
+// lane is one stream to a peer: a bounded queue and the goroutine that keeps a connection and
+// writes what waits.
+type lane struct {
+	transport *Transport
+	peer      *peer
+	number    uint8
+	queue     *queue
+	kick      chan struct{} // cuts a backoff short
+
+	mu struct {
+		sync.Mutex
+		abandon context.CancelFunc // ends the current dial or connection
+	}
+}
+
+func newLane(t *Transport, p *peer, number uint8) *lane {
+	return &lane{
+		transport: t, peer: p, number: number,
+		queue: newQueue(t.options.QueueBytes),
+		kick:  make(chan struct{}, 1),
+	}
+}
+
+// reconnect gives up the current connection and dials at once.
+func (l *lane) reconnect() {
+	l.mu.Lock()
+	abandon := l.mu.abandon
+	l.mu.Unlock()
+	if abandon != nil {
+		abandon()
+	}
+	l.hurry()
+}
+
+// hurry ends a backoff: there is reason to believe that the peer is there.
+func (l *lane) hurry() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// run keeps the lane connected until the peer's context ends.
+func (l *lane) run() {
+	ctx := l.peer.ctx
+	backoff := backoffMin
+	for ctx.Err() == nil {
+		lasted, err := l.attempt(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if l.peer.broken(err) {
+			l.transport.logPeer(slog.LevelWarn, "peer not connected", l.peer, "reason", reasonOf(err))
+		}
+		if lasted >= steadyAfter {
+			backoff = backoffMin
+		}
+		if l.wait(ctx, backoff) {
+			backoff = backoffMin
+			continue
+		}
+		backoff = min(2*backoff, backoffMax)
+	}
+}
+
+// wait pauses for half to all of d and reports whether it was cut short.
+func (l *lane) wait(ctx context.Context, d time.Duration) (hurried bool) {
+	timer := time.NewTimer(d/2 + rand.N(d/2))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-l.kick:
+		return true
+	}
+	return false
+}
+
+// attempt dials, greets and serves one connection until it ends, and tells how long it lasted.
+func (l *lane) attempt(ctx context.Context) (time.Duration, error) {
+	ctx, abandon := context.WithCancel(ctx)
+	defer abandon()
+	l.mu.Lock()
+	l.mu.abandon = abandon
+	l.mu.Unlock()
+	conn, w, err := l.transport.connect(ctx, l.peer, l.number)
+	if err != nil {
+		return 0, err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	begun := time.Now()
+	err = l.serve(ctx, conn, w.incarnation)
+	return time.Since(begun), err
+}
+
+// connect opens a connection to p for a lane. The name is resolved anew by each dial.
+func (t *Transport) connect(ctx context.Context, p *peer, lane uint8) (net.Conn, welcome, error) {
+	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := t.options.Dial(dialCtx, p.address())
+	if err != nil {
+		return nil, welcome{}, err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	w, err := t.greet(conn, p.id, lane)
+	if err == nil {
+		err = t.admit(w.node, w.incarnation, p.address())
+	}
+	if err != nil {
+		conn.Close()
+		return nil, welcome{}, err
+	}
+	return conn, w, nil
+}
+
+// serve writes to an established connection until it breaks.
+func (l *lane) serve(ctx context.Context, conn net.Conn, incarnation uint64) error {
+	t := l.transport
+	ended := make(chan error, 1)
+	go func() { ended <- readSigns(conn) }()
+
+	if l.queue.open() {
+		t.notifier.lost(l.peer.id)
+	}
+	if l.peer.established(l.number, incarnation) {
+		t.logPeer(slog.LevelInfo, "peer connected", l.peer, "incarnation", incarnation)
+	}
+
+	w := laneWriter{lane: l, conn: conn}
+	err, readerEnded := w.run(ctx, ended)
+	conn.Close()
+	if !readerEnded {
+		<-ended
+	}
+	l.peer.drops.Add(uint64(l.queue.shut() + len(w.items)))
+	l.peer.down(l.number)
+	return err
+}
+
+// readSigns reads the acceptor's signs of life until there is none for hungTimeout.
+func readSigns(conn net.Conn) error {
+	r := newFrameReader(conn, 0, 16*frameHeaderBytes)
+	for {
+		h, _, err := r.next()
+		if errors.Is(err, io.EOF) {
+			return errors.New("closed by the peer")
+		}
+		if err != nil {
+			return err
+		}
+		if h.frameType != framePing {
+			return fmt.Errorf("%w: type %d towards the dialler", errDamaged, h.frameType)
+		}
+	}
+}
+
+// laneWriter writes one connection. It is used by the lane's goroutine.
+type laneWriter struct {
+	lane     *lane
+	conn     net.Conn
+	batch    batch
+	items    []item // taken from the queue and not yet written
+	spare    []item // gives its memory to the queue
+	deadline time.Time
+}
+
+// run writes until something fails. readerEnded tells that the error came from ended.
+func (w *laneWriter) run(ctx context.Context, ended <-chan error) (err error, readerEnded bool) {
+	idle := time.NewTicker(pingInterval)
+	defer idle.Stop()
+	wrote := true
+	for {
+		select {
+		case <-ctx.Done():
+			return errors.New("address changed or peer removed"), false
+		case err := <-ended:
+			return err, true
+		case <-w.lane.queue.wake:
+			wrote = true
+			if err := w.drain(); err != nil {
+				return err, false
+			}
+		case <-idle.C:
+			if !wrote {
+				w.batch.ping()
+				if err := w.flush(); err != nil {
+					return err, false
+				}
+			}
+			wrote = false
+		}
+	}
+}
+
+// drain writes all that waits, in batches.
+func (w *laneWriter) drain() error {
+	taken := w.lane.queue.takeAll(w.spare)
+	w.spare = nil
+	for w.items = taken; len(w.items) > 0; {
+		n, cost := 0, int64(0)
+		for n < len(w.items) && (n == 0 || cost+w.items[n].cost <= batchBytes) {
+			w.items[n].encode(&w.batch)
+			cost += w.items[n].cost
+			n++
+		}
+		if err := w.flush(); err != nil {
+			return err
+		}
+		w.lane.queue.release(cost)
+		clear(w.items[:n])
+		w.items = w.items[n:]
+	}
+	if cap(taken) <= spareItems {
+		w.spare = taken
+	}
+	return nil
+}
+
+// flush writes the batch.
+func (w *laneWriter) flush() error {
+	frames, bytes := w.batch.frames, w.batch.bytes()
+	buffers := w.batch.buffers()
+	for len(buffers) > 0 {
+		if now := time.Now(); w.deadline.Sub(now) < hungTimeout-refreshInterval {
+			w.deadline = now.Add(hungTimeout)
+			if err := w.conn.SetWriteDeadline(w.deadline); err != nil {
+				return err
+			}
+		}
+		n, err := writeOnce(w.conn, &buffers)
+		if err != nil && (n == 0 || !isTimeout(err)) {
+			return err
+		}
+	}
+	w.batch.reset()
+	w.lane.peer.sentFrames.Add(uint64(frames))
+	w.lane.peer.sentBytes.Add(uint64(bytes))
+	return nil
+}
+
+// writeOnce writes what it can and leaves the rest in buffers.
+func writeOnce(conn net.Conn, buffers *net.Buffers) (int64, error) {
+	if len(*buffers) > 1 {
+		return buffers.WriteTo(conn)
+	}
+	n, err := conn.Write((*buffers)[0])
+	(*buffers)[0] = (*buffers)[0][n:]
+	if len((*buffers)[0]) == 0 {
+		*buffers = nil
+	}
+	return int64(n), err
+}
+
+func isTimeout(err error) bool {
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
+}

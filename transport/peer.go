@@ -1,0 +1,219 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// peer is what the transport knows of another node: where it is, the streams to it, and how
+// they fare. It lives from SetPeer, or the peer's first handshake, to RemovePeer.
+type peer struct {
+	id       uint64
+	lanes    [laneCount]*lane
+	notifier *notifier
+	ctx      context.Context // ends when the peer is removed or the transport closed
+	cancel   context.CancelFunc
+
+	sentFrames, sentBytes         atomic.Uint64
+	receivedFrames, receivedBytes atomic.Uint64
+	drops                         atomic.Uint64
+
+	mu struct {
+		sync.Mutex
+		address     string
+		laneUp      [laneCount]bool
+		incarnation uint64
+		// reason is why the peer is not connected, as last logged; empty while it is.
+		reason      string
+		lastError   string
+		lastErrorAt time.Time
+	}
+}
+
+func (p *peer) address() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.address
+}
+
+// setAddress makes the lanes dial the new address at once if it is another one.
+func (p *peer) setAddress(address string) {
+	p.mu.Lock()
+	same := p.mu.address == address
+	p.mu.address = address
+	p.mu.Unlock()
+	if same {
+		return
+	}
+	for _, l := range p.lanes {
+		l.reconnect()
+	}
+}
+
+// established records a lane's connection. It reports whether it completes the peer, and has
+// told the handler so. The notifier is called under the mutex, so that the handler hears of the
+// lanes in the order in which they changed; it does no more than note it.
+func (p *peer) established(lane uint8, incarnation uint64) (complete bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.laneUp[lane] = true
+	p.mu.incarnation = incarnation
+	if !p.connectedLocked() {
+		return false
+	}
+	p.mu.reason = ""
+	p.notifier.up(p.id, incarnation)
+	return true
+}
+
+// down records the end of a lane's connection and tells the handler.
+func (p *peer) down(lane uint8) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.laneUp[lane] = false
+	p.notifier.down(p.id)
+}
+
+func (p *peer) connectedLocked() bool {
+	return p.mu.laneUp[laneUrgent] && p.mu.laneUp[laneBulk]
+}
+
+// broken records why a lane has no connection and reports whether that is news. Both lanes
+// usually fail for the same reason, and again on each retry; that is one line.
+func (p *peer) broken(err error) (news bool) {
+	reason := reasonOf(err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.lastError, p.mu.lastErrorAt = reason, time.Now()
+	news = p.mu.reason != reason
+	p.mu.reason = reason
+	return news
+}
+
+// received counts a frame.
+func (p *peer) received(payload []byte) {
+	p.receivedFrames.Add(1)
+	p.receivedBytes.Add(uint64(frameHeaderBytes + len(payload)))
+}
+
+// lastFailed records why a connection from the peer ended.
+func (p *peer) lastFailed(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.lastError, p.mu.lastErrorAt = reasonOf(err), time.Now()
+}
+
+// send queues messages on a lane as frames of about batchBytes, all or none.
+func (p *peer) send(l *lane, group uint64, messages []*raftpb.Message) {
+	if len(messages) == 0 {
+		return
+	}
+	var space [4]item
+	items, err := cutFrames(space[:0], group, messages, l.transport.options.MaxFrameBytes)
+	if err == nil {
+		err = l.queue.push(items...)
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrNotConnected):
+		p.drops.Add(uint64(len(items))) // PeerLost follows when the lane is connected again
+	default:
+		p.drops.Add(uint64(max(len(items), 1)))
+		p.notifier.lost(p.id)
+		if l.transport.said.news("send "+formatID(p.id), err.Error()) {
+			l.transport.logPeer(slog.LevelWarn, "messages dropped", p, "group", group, "reason", err.Error())
+		}
+	}
+}
+
+// cutFrames divides messages into frames and appends them to items.
+func cutFrames(items []item, group uint64, messages []*raftpb.Message, limit int64) ([]item, error) {
+	aim := min(batchBytes, limit)
+	first, cost := 0, int64(0)
+	for i, m := range messages {
+		if err := checkMessage(m); err != nil {
+			return nil, err
+		}
+		c := costOf(m)
+		if c > limit {
+			return nil, fmt.Errorf("%w: %v of %d bytes, limit %d", ErrFrameTooLarge, m.GetType(), c, limit)
+		}
+		if i > first && cost+c > aim {
+			items = append(items, item{group: group, messages: messages[first:i:i], cost: cost})
+			first, cost = i, 0
+		}
+		cost += c
+	}
+	return append(items, item{group: group, messages: messages[first:], cost: cost}), nil
+}
+
+func (p *peer) stats() PeerStats {
+	s := PeerStats{
+		ID:             p.id,
+		SentFrames:     p.sentFrames.Load(),
+		SentBytes:      p.sentBytes.Load(),
+		ReceivedFrames: p.receivedFrames.Load(),
+		ReceivedBytes:  p.receivedBytes.Load(),
+		Drops:          p.drops.Load(),
+	}
+	for _, l := range p.lanes {
+		s.QueueBytes += l.queue.bytes()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.Address = p.mu.address
+	s.Connected = p.connectedLocked()
+	s.Incarnation = p.mu.incarnation
+	s.LastError, s.LastErrorAt = p.mu.lastError, p.mu.lastErrorAt
+	return s
+}
+
+// reasonOf describes err without the ephemeral ports of net.OpError, so that the same failure
+// reads the same on each retry.
+func reasonOf(err error) string {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Op + ": " + op.Err.Error()
+	}
+	return err.Error()
+}
+
+// changes remembers what was last said about a subject, so that it is said once.
+type changes struct {
+	mu struct {
+		sync.Mutex
+		last map[string]string
+	}
+}
+
+// changesMax bounds the subjects, which strangers choose by their address. Beyond it all are
+// forgotten, which costs repeated lines and nothing else.
+const changesMax = 1024
+
+func (c *changes) news(subject, what string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.last == nil || len(c.mu.last) >= changesMax {
+		c.mu.last = make(map[string]string)
+	}
+	last, known := c.mu.last[subject]
+	c.mu.last[subject] = what
+	return !known || last != what
+}
+
+func formatID(id uint64) string { return strconv.FormatUint(id, 10) }
+
+func (t *Transport) logPeer(level slog.Level, message string, p *peer, args ...any) {
+	args = append([]any{
+		"node", t.options.NodeID, "peer", p.id, "peer_address", p.address(),
+	}, args...)
+	t.logger.Log(context.Background(), level, message, args...)
+}
