@@ -23,6 +23,10 @@ func (r *Replica) admit(from uint64, m *pb.Message) error {
 		return fmt.Errorf("%w: group %d: %v of node %d: %w", ErrRefused, r.config.Group,
 			m.GetType(), from, err)
 	}
+	if err := r.refuseFenced(m); err != nil {
+		return fmt.Errorf("%w: group %d: %v of node %d: %w", ErrRefused, r.config.Group,
+			m.GetType(), from, err)
+	}
 	// The leader caps the commit index of a heartbeat by what this replica has acknowledged as
 	// durable, so one beyond the log proves a lost log. Raft would panic.
 	if m.GetType() == pb.MsgHeartbeat && m.GetCommit() > r.last && m.GetTerm() >= r.term {

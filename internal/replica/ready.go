@@ -24,6 +24,8 @@ type Ready struct {
 	Lost []Lost
 	// Changed says that leader, role or term are not what they were: see Status.
 	Changed bool
+	// Unfenced says that the fence of Config.Fence is lifted.
+	Unfenced bool
 }
 
 // Append is what the log must persist, in one atomic step. When Sync is set everything must be
@@ -259,6 +261,7 @@ func (r *Replica) append(m *pb.Message, rd raft.Ready, out *Ready) *Append {
 	}
 	if !raft.IsEmptySnap(m.GetSnapshot()) {
 		a.Snapshot, a.Sync = m.GetSnapshot(), true
+		r.liftFence(a.Snapshot.GetMetadata().GetTerm(), out)
 		index := a.Snapshot.GetMetadata().GetIndex()
 		r.last = max(index, r.lastOf(m.GetEntries()))
 		if skipped := r.placed.upTo(index); skipped != nil {
@@ -285,6 +288,7 @@ func (r *Replica) lastOf(entries []*pb.Entry) uint64 {
 func (r *Replica) apply(m *pb.Message, out *Ready) *Apply {
 	a := &Apply{Entries: m.GetEntries(), Done: m.GetResponses()}
 	for i, e := range a.Entries {
+		r.liftFence(e.GetTerm(), out)
 		if e.GetType() != pb.EntryNormal {
 			if state := r.changeMembers(e, out); state != nil {
 				a.Members = append(a.Members, Membership{Index: e.GetIndex(), ConfState: state})

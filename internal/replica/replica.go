@@ -52,7 +52,10 @@ type Config struct {
 	// ReadSeed is where the ids of read rounds begin. It must differ between the lives of a
 	// node: an answer to a round of the life before must not confirm a read of this one.
 	ReadSeed uint64
-	Logger   raft.Logger
+	// Fence is not 0 for a replica that has lost part of the log it had acknowledged: the last
+	// term it knows from before the loss. See fence.go.
+	Fence  uint64
+	Logger raft.Logger
 }
 
 // Replica is one replica of a group. It is not safe for concurrent use: one owner calls it.
@@ -78,6 +81,7 @@ type Replica struct {
 	placed  batches  // in the log, not committed yet
 
 	reads reads
+	fence uint64 // as Config.Fence, 0 when it is lifted
 	fault error
 }
 
@@ -125,12 +129,15 @@ func New(config Config) (*Replica, error) {
 		commit: status.GetCommit(),
 		last:   last,
 		reads:  reads{next: config.ReadSeed},
+		fence:  config.Fence,
 	}, nil
 }
 
 // Tick tells the replica that one tick of time has passed.
 func (r *Replica) Tick() {
-	r.rn.Tick()
+	if r.fence == 0 {
+		r.rn.Tick()
+	}
 	r.stalled = false
 	r.reads.tick(r.config.ElectionTicks)
 }
@@ -225,13 +232,14 @@ type Status struct {
 	Commit    uint64
 	LastIndex uint64 // handed to the log
 	Queued    int    // commands not proposed yet
+	Fenced    bool   // neither votes nor campaigns: it has lost a part of its log
 	Fault     error  // why the replica cannot take part, nil when it can
 }
 
 // Status returns the state as of the last Ready.
 func (r *Replica) Status() Status {
 	return Status{Role: r.role, Term: r.term, Leader: r.lead, Commit: r.commit, LastIndex: r.last,
-		Queued: len(r.queue), Fault: r.fault}
+		Queued: len(r.queue), Fenced: r.fence != 0, Fault: r.fault}
 }
 
 // leader is the leader that raft knows now.

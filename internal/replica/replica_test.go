@@ -87,7 +87,10 @@ func (c *cluster) settle() {
 		for _, m := range c.network {
 			moved = true
 			if !c.cut[m.GetFrom()] && !c.cut[m.GetTo()] {
-				must(c.t, c.cores[m.GetTo()].Step(m.GetFrom(), m))
+				err := c.cores[m.GetTo()].Step(m.GetFrom(), m)
+				if err != nil && !errors.Is(err, replica.ErrRefused) {
+					c.t.Fatal(err)
+				}
 			}
 		}
 		c.network = nil

@@ -1,0 +1,63 @@
+package replica
+
+import (
+	"errors"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
+)
+
+// A replica that has lost the end of its log has acknowledged entries, and perhaps given votes, that
+// it does not remember. It is fenced: it neither campaigns nor votes. It starts at a term above all
+// it remembers, so that a leader that counts on its acknowledgements steps down, and the next one
+// asks anew what it holds. That leader is elected without its vote, so its quorum met every
+// quorum that committed anything in a node other than this one: it holds everything that was ever
+// acknowledged with this replica's help. When this replica holds a committed entry of such a leader
+// it holds all before it too, and the fence is lifted.
+
+var errFenced = errors.New("this replica is fenced")
+
+// refuseFenced keeps what a fenced replica must not answer from it.
+func (r *Replica) refuseFenced(m *pb.Message) error {
+	if r.fence == 0 {
+		return nil
+	}
+	switch m.GetType() {
+	case pb.MsgVote, pb.MsgPreVote, pb.MsgTimeoutNow:
+		return errFenced
+	}
+	return nil
+}
+
+// liftFence lifts the fence when a committed entry, or a snapshot, is of a term that began after
+// the loss.
+func (r *Replica) liftFence(term uint64, out *Ready) {
+	if r.fence != 0 && term > r.fence {
+		r.fence = 0
+		out.Unfenced = true
+	}
+}
+
+// HandOver asks the voter that is closest behind to take over the leadership, and returns it; 0 when
+// this replica does not lead or nobody can. Whether it worked shows in Status.
+func (r *Replica) HandOver() (to uint64) {
+	status := r.rn.BasicStatus()
+	if status.RaftState != raft.StateLeader || status.LeadTransferee != raft.None {
+		return 0
+	}
+	best := uint64(0)
+	r.rn.WithProgress(func(id uint64, kind raft.ProgressType, p tracker.Progress) {
+		if id == r.config.ID || kind != raft.ProgressTypePeer || !p.RecentActive ||
+			p.State == tracker.StateSnapshot {
+			return
+		}
+		if to == 0 || p.Match > best {
+			to, best = id, p.Match
+		}
+	})
+	if to != 0 {
+		r.rn.TransferLeader(to)
+	}
+	return to
+}
