@@ -21,6 +21,13 @@ func (m *Mem) OpenHandles() int {
 	return m.open
 }
 
+// Operations counts the operations so far that changed or synced something, as a recording does.
+func (m *Mem) Operations() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.disk.seq
+}
+
 // SetLimit bounds the sum of all file sizes to bytes; zero lifts the bound. Files that are too big
 // already stay; what needs more room gives ErrNoSpace, a write after the part that fits.
 func (m *Mem) SetLimit(bytes int64) {
