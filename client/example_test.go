@@ -1,0 +1,29 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+
+	"github.com/connectraft/connect/client"
+)
+
+// A write ends in one of three ways, and the error says which.
+func Example() {
+	c, err := client.Open(client.Options{Addresses: []string{"127.0.0.1:7001", "127.0.0.1:7002"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	result, err := c.Write(context.Background(), client.Command("incr"))
+	switch {
+	case err == nil:
+		fmt.Printf("applied at log index %d: %s", result.Index, result.Answer)
+	case errors.Is(err, client.ErrUnknown):
+		fmt.Println("it may have been applied:", err)
+	default:
+		fmt.Println("not applied:", err)
+	}
+}
