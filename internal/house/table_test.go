@@ -1,0 +1,61 @@
+package house_test
+
+// edge lets one package import another, and says why.
+type edge struct{ from, to, reason string }
+
+// edges is the table of imports within the module. An import that is not here fails the test; add
+// it only if the reason is one that you would defend in a review. Imports of tests are not held
+// against it.
+//
+// At the bottom, without a line of their own, are the packages that import nothing of the module:
+// statemachine, config, snap, transport, internal/replica, internal/vfs and internal/wire.
+func edges() []edge {
+	return []edge{
+		{"wal", "internal/vfs", "the log is tested on a file system that crashes on purpose"},
+
+		{"node", "wal", "the node drives the log"},
+		{"node", "snap", "the node cuts and loads snapshots"},
+		{"node", "transport", "the node sends and receives raft messages"},
+		{"node", "internal/replica", "the node carries the effects of the cores"},
+		{"node", "internal/vfs", "the node locks its directory and hands the file system to the log"},
+		{"node", "statemachine", "the node applies commands to machines"},
+
+		{"server", "config", "a server is opened from a configuration"},
+		{"server", "node", "a server is a node with listeners"},
+		{"server", "statemachine", "a service is made of a typed machine"},
+		{"server", "internal/wire", "server and client meet in the frames alone"},
+		{"client", "internal/wire", "server and client meet in the frames alone"},
+
+		{"cmd/connect", "config", "the command line checks and prints configurations"},
+		{"cmd/connect", "client", "the command line talks to a cluster like any client"},
+
+		{"example/counter", "server", "an example is a complete program"},
+		{"example/counter", "statemachine", "an example implements a machine"},
+		{"example/kv", "server", "an example is a complete program"},
+		{"example/kv", "statemachine", "an example implements a machine"},
+	}
+}
+
+// dependencies are the modules of others that non-test sources may use, with the packages that may
+// and why these do not do it themselves.
+func dependencies() []dependency {
+	return []dependency{
+		{"go.etcd.io/raft/v3", "the protocol",
+			[]string{"internal/replica", "node", "snap", "transport", "wal"}},
+		{"google.golang.org/protobuf", "the encoding of raft's types",
+			[]string{"internal/replica", "node", "snap", "transport", "wal"}},
+		{"go.etcd.io/bbolt", "the format of snapshots", []string{"snap"}},
+		{"github.com/BurntSushi/toml", "the syntax of the configuration", []string{"config"}},
+		{"github.com/tidwall/redcon", "the syntax of RESP", []string{"server"}},
+		{"github.com/prometheus/client_golang", "metrics", []string{"server"}},
+		{"golang.org/x/sync", "groups of goroutines", []string{"client", "node", "server", "transport"}},
+		{"golang.org/x/sys", "calls of the operating system that os does not have",
+			[]string{"internal/vfs"}},
+		{"github.com/spf13/cobra", "the command line", []string{"cmd/connect"}},
+	}
+}
+
+type dependency struct {
+	module, reason string
+	users          []string
+}
