@@ -1,0 +1,241 @@
+package node
+
+import (
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"github.com/connectraft/connect/internal/replica"
+	"github.com/connectraft/connect/statemachine"
+)
+
+// applyTask is one step for the apply stage; the fields are worked off in their order.
+type applyTask struct {
+	restore  *pb.Snapshot        // load this snapshot, which the log has been marked with
+	acks     []*pb.Message       // storage responses that had to wait for a restore
+	appended int                 // appends that became durable with them
+	apply    *replica.Apply      // committed entries
+	reads    []replica.ReadRound // confirmed reads
+	snapshot bool                // cut a snapshot now
+	stop     bool                // end everything that comes from now on
+}
+
+// applier is the apply stage of one group: one goroutine that alone touches the state machine. Its
+// queue is bounded by raft's limit on unacknowledged apply bytes and by admission.
+type applier struct {
+	*queue[applyTask]
+	group   *Group
+	machine statemachine.Machine
+	ended   chan struct{}
+	quit    chan struct{}
+
+	// The rest is the goroutine's own, applied and clock are read elsewhere.
+	applied atomic.Uint64
+	clock   int64         // replicated time of the last entry, ns
+	members *pb.ConfState // membership at applied
+	waiting []replica.ReadRound
+	stopped bool
+	// What was applied since the last snapshot.
+	entriesSince uint64
+	bytesSince   int64
+}
+
+func newApplier(g *Group, machine statemachine.Machine) *applier {
+	return &applier{queue: newQueue[applyTask](), group: g, machine: machine,
+		ended: make(chan struct{}), quit: make(chan struct{})}
+}
+
+// run works the queue off until quit is closed and the queue is empty.
+func (a *applier) run() {
+	defer close(a.ended)
+	for {
+		select {
+		case <-a.wake:
+		case <-a.quit:
+			for _, t := range a.end() {
+				a.refuse(t)
+			}
+			a.refuse(applyTask{reads: a.waiting})
+			return
+		}
+		for _, t := range a.take() {
+			a.do(t)
+		}
+	}
+}
+
+func (a *applier) do(t applyTask) {
+	if t.stop {
+		a.stopped = true
+		t.reads, a.waiting = append(t.reads, a.waiting...), nil
+	}
+	if a.stopped {
+		a.refuse(t)
+		return
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			a.group.log.Error("panic", "where", "state machine", "value", v,
+				"stack", string(debug.Stack()))
+			a.fail(t, fmt.Errorf("panic in the state machine: %v", v))
+		}
+	}()
+	if err := a.perform(t); err != nil {
+		a.fail(t, err)
+	}
+}
+
+func (a *applier) perform(t applyTask) error {
+	if t.restore != nil {
+		if err := a.restore(t.restore); err != nil {
+			return err
+		}
+		a.group.restoring.Add(-1)
+	}
+	if len(t.acks) > 0 || t.appended > 0 {
+		a.group.acknowledge(t.acks, t.appended)
+	}
+	if t.apply != nil {
+		if err := a.applyEntries(t.apply); err != nil {
+			return err
+		}
+		a.group.acknowledge(t.apply.Done, 0)
+	}
+	a.waiting = append(a.waiting, t.reads...)
+	if err := a.serveReads(); err != nil {
+		return err
+	}
+	return a.maybeSnapshot(t.snapshot)
+}
+
+// applyEntries applies committed entries and completes the commands of this node among them.
+func (a *applier) applyEntries(apply *replica.Apply) error {
+	members := apply.Members
+	for i, e := range apply.Entries {
+		index := e.GetIndex()
+		if index <= a.applied.Load() {
+			continue // a snapshot was faster
+		}
+		var batch *replica.Batch
+		if apply.Batches != nil {
+			batch = apply.Batches[i]
+		}
+		if e.GetType() == pb.EntryNormal && len(e.GetData()) > 0 {
+			if err := a.applyEntry(index, e.GetData(), batch); err != nil {
+				return err
+			}
+		}
+		for len(members) > 0 && members[0].Index <= index {
+			a.members, members = members[0].ConfState, members[1:]
+		}
+		a.entriesSince++
+		a.bytesSince += int64(len(e.GetData()))
+		a.applied.Store(index)
+	}
+	return nil
+}
+
+func (a *applier) applyEntry(index uint64, data []byte, batch *replica.Batch) error {
+	entry, err := replica.Unpack(data)
+	if err != nil {
+		return fmt.Errorf("node: entry %d: %w", index, err)
+	}
+	if batch != nil && len(batch.Proposals) != entry.Commands {
+		panic(fmt.Sprintf("entry %d has %d commands, its batch %d", index, entry.Commands,
+			len(batch.Proposals)))
+	}
+	a.clock = max(a.clock, entry.Clock)
+	meta := statemachine.Meta{Index: index, Time: time.Unix(0, a.clock).UTC()}
+	for i := range entry.Commands {
+		command, err := entry.Next()
+		if err != nil {
+			return fmt.Errorf("node: entry %d: %w", index, err)
+		}
+		answer, err := a.machine.Apply(meta, command)
+		if err != nil {
+			return fmt.Errorf("node: state machine at entry %d: %w", index, err)
+		}
+		if batch != nil {
+			call := batch.Proposals[i].(*Call)
+			batch.Proposals[i] = nil // finished: a failure later in the task must not end it again
+			call.finish(Result{Index: index, Answer: answer}, nil)
+		}
+	}
+	return nil
+}
+
+// serveReads answers the reads whose index is applied.
+func (a *applier) serveReads() error {
+	applied := a.applied.Load()
+	kept := a.waiting[:0]
+	for i, round := range a.waiting {
+		if round.Index > applied {
+			kept = append(kept, round)
+			continue
+		}
+		for j, r := range round.Reads {
+			if err := a.serveRead(r, applied); err != nil {
+				a.waiting = append(kept, replica.ReadRound{Reads: round.Reads[j+1:]})
+				a.waiting = append(a.waiting, a.waiting[i+1:]...)
+				return err
+			}
+		}
+	}
+	clear(a.waiting[len(kept):])
+	a.waiting = kept
+	return nil
+}
+
+func (a *applier) serveRead(r replica.Read, applied uint64) error {
+	call, ok := r.(*Call)
+	if !ok {
+		a.group.becomeReady()
+		return nil
+	}
+	if !call.Take() {
+		call.finish(Result{}, ErrNoLeader)
+		return nil
+	}
+	answer, err := a.machine.Query(call.payload)
+	if err != nil {
+		call.finish(Result{}, fmt.Errorf("%w: %w", ErrGroupFailed, err))
+		return fmt.Errorf("node: state machine query: %w", err)
+	}
+	call.finish(Result{Index: applied, Answer: answer}, nil)
+	return nil
+}
+
+// fail stops the group; what the task and the queue still hold is refused.
+func (a *applier) fail(t applyTask, err error) {
+	a.stopped = true
+	a.group.fail(err)
+	t.reads = append(t.reads, a.waiting...)
+	a.waiting = nil
+	a.refuse(t)
+}
+
+// refuse ends the commands and reads of a task that is not performed. The commands are committed, so
+// other nodes apply them: their outcome is not known here.
+func (a *applier) refuse(t applyTask) {
+	err := a.group.stopError()
+	if t.apply != nil {
+		for _, b := range t.apply.Batches {
+			if b == nil {
+				continue
+			}
+			for _, p := range b.Proposals {
+				if p != nil {
+					p.(*Call).finish(Result{}, unknown(err.Error()))
+				}
+			}
+		}
+	}
+	for _, round := range t.reads {
+		for _, r := range round.Reads {
+			a.group.finishRead(r, err)
+		}
+	}
+}

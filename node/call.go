@@ -1,0 +1,103 @@
+package node
+
+import (
+	"context"
+	"sync/atomic"
+)
+
+// ReadLevel says how fresh a read must be.
+type ReadLevel uint8
+
+const (
+	// Linearizable: the answer reflects every command acknowledged anywhere before the read began.
+	Linearizable ReadLevel = iota
+	// Stale: the answer is of this node's present state, however old that is. It asks nobody.
+	Stale
+)
+
+// Result is the answer to a command or a read.
+type Result struct {
+	// Index is the log index of the entry that carried the command; of a read, the index up to
+	// which the answer reflects the log.
+	Index  uint64
+	Answer []byte // of the state machine; belongs to the caller
+}
+
+// The life of a call: queued -> taken (given to the log, or to the leader) or abandoned (its waiter
+// left while it was queued). The winner of the change from queued decides the outcome.
+const (
+	callQueued uint32 = iota
+	callTaken
+	callAbandoned
+)
+
+// Call is one command or read on its way. [Call.Wait] must be called exactly once.
+type Call struct {
+	state   atomic.Uint32
+	payload []byte    // the command or the query
+	level   ReadLevel // of a read
+	result  Result
+	err     error
+	done    chan struct{} // holds one token when the call is finished
+	group   *Group        // whose admission the call holds
+	// relay is set on a call that came from another node: its end is a part of that node's reply,
+	// nobody waits for it here, and it is never forwarded again.
+	relay *relay
+}
+
+func newCall(g *Group, payload []byte) *Call {
+	return &Call{group: g, payload: payload, done: make(chan struct{}, 1)}
+}
+
+// Command returns the command; it is part of the core's view of a proposal.
+func (c *Call) Command() []byte { return c.payload }
+
+// Take claims the call for the log; false means that its waiter has left and it must not be
+// proposed any more.
+func (c *Call) Take() bool { return c.state.CompareAndSwap(callQueued, callTaken) }
+
+// Local reports whether the call may only be proposed by this node itself.
+func (c *Call) Local() bool { return c.relay != nil }
+
+// Release puts a call back that was taken but surely not proposed, so that it can be tried again.
+func (c *Call) Release() { c.state.Store(callQueued) }
+
+// Withdrawn reports whether the call's waiter has left before it was taken.
+func (c *Call) Withdrawn() bool { return c.state.Load() == callAbandoned }
+
+// finish ends an admitted call; it is called exactly once.
+func (c *Call) finish(r Result, err error) {
+	c.group.admission.leave(len(c.payload))
+	c.end(r, err)
+}
+
+// refuse ends a call that was not admitted.
+func (c *Call) refuse(err error) { c.end(Result{}, err) }
+
+func (c *Call) end(r Result, err error) {
+	c.result, c.err = r, err
+	if c.relay != nil {
+		c.relay.finished()
+		return
+	}
+	c.done <- struct{}{}
+}
+
+// Wait returns the outcome of the call. When ctx ends first the error tells which: a call that was
+// not given to the log yet is withdrawn (NotApplied), any other is Unknown.
+func (c *Call) Wait(ctx context.Context) (Result, error) {
+	select {
+	case <-c.done:
+		return c.result, c.err
+	default:
+	}
+	select {
+	case <-c.done:
+		return c.result, c.err
+	case <-ctx.Done():
+	}
+	if c.state.CompareAndSwap(callQueued, callAbandoned) {
+		return Result{}, waitError(ctx)
+	}
+	return Result{}, unknown(context.Cause(ctx).Error())
+}

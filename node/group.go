@@ -1,0 +1,453 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"github.com/connectraft/connect/internal/replica"
+	"github.com/connectraft/connect/wal"
+)
+
+// Group is one raft group on this node. Its methods may be called from any goroutine.
+//
+// Its parts have one owner each: the core belongs to the worker's event loop, the state machine to
+// the apply stage, the log to the node's log writer. They talk through the inbox, the Ready channel
+// and the apply queue.
+type Group struct {
+	id     uint64
+	node   *Node
+	worker *worker
+	log    *slog.Logger
+	wal    *wal.Group
+
+	admission admission
+	inbox     inbox
+	scheduled atomic.Bool // a turn is due
+
+	core    *replica.Replica   // the worker's
+	retries []replica.Proposal // the worker's: go to the core again at the next tick
+
+	apply     *applier
+	snapshots snapshots
+	hardState wal.State    // the log writer's: the newest state raft has handed out
+	restoring atomic.Int64 // installed snapshots on their way to the state machine
+
+	// What the group looks like, for Status and Ready; written by the stage that knows.
+	role, lead, term, commit atomic.Uint64 // the worker's
+	caughtUp                 atomic.Bool   // this life of the node has served a linearizable read
+	probing                  bool          // the worker's: that first read is under way
+
+	mender   atomic.Pointer[mender] // fills a hole in the log, before the group begins
+	begun    atomic.Bool            // core and state machine are there
+	failOnce sync.Once
+	failed   atomic.Pointer[string]
+}
+
+// inbox is what a group's next turn begins with.
+type inbox struct {
+	sync.Mutex
+	contents
+	ended bool // the node is closed: nothing is taken any more
+}
+
+type contents struct {
+	calls    []replica.Proposal
+	reads    []replica.Read
+	messages []received
+	acks     []*pb.Message // storage responses to the core itself
+	appended int           // appends of new entries that became durable
+	events   []func(*replica.Replica)
+	start    *replica.Replica // the core of a group that begins
+}
+
+type received struct {
+	from uint64
+	m    *pb.Message
+}
+
+// post puts something into the inbox and schedules a turn. It reports false when the node is closed.
+func (g *Group) post(put func(*contents)) bool {
+	g.inbox.Lock()
+	ended := g.inbox.ended
+	if !ended {
+		put(&g.inbox.contents)
+	}
+	g.inbox.Unlock()
+	g.worker.schedule(g)
+	return !ended
+}
+
+// empty takes everything out of the inbox; with end nothing comes in any more.
+func (g *Group) empty(end bool) contents {
+	g.inbox.Lock()
+	defer g.inbox.Unlock()
+	in := g.inbox.contents
+	g.inbox.contents, g.inbox.ended = contents{}, end
+	return in
+}
+
+// Go queues a command for the log and returns at once. The command's memory passes to the node.
+// What cannot be admitted is finished at once, with the reason.
+func (g *Group) Go(command []byte) *Call {
+	c := newCall(g, command)
+	if err := g.admitCommand(c); err != nil {
+		c.refuse(err)
+		return c
+	}
+	if !g.post(func(in *contents) { in.calls = append(in.calls, c) }) {
+		c.finish(Result{}, ErrClosed)
+	}
+	return c
+}
+
+// GoRead queues a read and returns at once. It may be asked on any node.
+func (g *Group) GoRead(query []byte, level ReadLevel) *Call {
+	c := newCall(g, query)
+	if err := g.admit(c); err != nil {
+		c.refuse(err)
+		return c
+	}
+	taken := false
+	if level == Stale {
+		taken = g.apply.put(applyTask{reads: []replica.ReadRound{{Reads: []replica.Read{c}}}})
+	} else {
+		taken = g.post(func(in *contents) { in.reads = append(in.reads, c) })
+	}
+	if !taken {
+		c.finish(Result{}, ErrClosed)
+	}
+	return c
+}
+
+// Propose replicates a command and returns the state machine's answer. The command's memory passes
+// to the node. OutcomeOf tells what an error means for the command.
+func (g *Group) Propose(ctx context.Context, command []byte) (Result, error) {
+	return g.Go(command).Wait(ctx)
+}
+
+// Read answers a query from the state machine, as fresh as level says.
+func (g *Group) Read(ctx context.Context, query []byte, level ReadLevel) (Result, error) {
+	return g.GoRead(query, level).Wait(ctx)
+}
+
+// ID returns the id of the group.
+func (g *Group) ID() uint64 { return g.id }
+
+// admitCommand admits a command. A leader whose disk is full takes none; a follower passes them on.
+func (g *Group) admitCommand(c *Call) error {
+	if g.node.diskFull.Load() && raft.StateType(g.role.Load()) == raft.StateLeader {
+		return ErrDiskFull
+	}
+	return g.admit(c)
+}
+
+func (g *Group) admit(c *Call) error {
+	if reason := g.failed.Load(); reason != nil {
+		return fmt.Errorf("%w: %s", ErrGroupFailed, *reason)
+	}
+	if g.node.closing.Load() {
+		return ErrClosed
+	}
+	if !g.begun.Load() {
+		return fmt.Errorf("%w: the log is being mended", ErrNoLeader)
+	}
+	if n := len(c.payload); n > g.node.options.CommandBytes {
+		return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrTooLarge, n,
+			g.node.options.CommandBytes)
+	}
+	if !g.admission.enter(len(c.payload)) {
+		return fmt.Errorf("%w: group %d has %d commands in flight", ErrOverloaded, g.id,
+			g.admission.commands.Load())
+	}
+	return nil
+}
+
+// turn runs on the worker: everything that waits is given to the core, and what the core wants
+// done goes to the stages.
+func (g *Group) turn() {
+	g.scheduled.Store(false)
+	in := g.empty(false)
+	if in.start != nil {
+		g.core = in.start
+		g.worker.groups = append(g.worker.groups, g)
+	}
+	if g.core == nil {
+		return // a group that has not begun has admitted nothing, and messages are sent again
+	}
+	if g.failed.Load() != nil {
+		g.refuse(in)
+		return
+	}
+	defer g.recoverPanic("event loop")
+	for _, m := range in.acks {
+		g.core.Ack(m)
+	}
+	for range in.appended {
+		g.core.Appended()
+	}
+	for _, r := range in.messages {
+		if err := g.core.Step(r.from, r.m); err != nil {
+			g.log.Warn("message dropped", "err", err)
+		}
+	}
+	for _, event := range in.events {
+		event(g.core)
+	}
+	if len(in.calls) > 0 {
+		g.core.Propose(in.calls)
+	}
+	if len(in.reads) > 0 {
+		g.core.Read(in.reads)
+	}
+	g.collect()
+}
+
+// tick runs on the worker, once for each tick of the clock.
+func (g *Group) tick() {
+	if g.failed.Load() != nil {
+		return
+	}
+	defer g.recoverPanic("event loop")
+	g.core.Tick()
+	if calls := g.retries; len(calls) > 0 {
+		g.retries = nil
+		g.core.Propose(calls)
+	}
+	if g.lead.Load() == raft.None {
+		withdrawn, reads := g.core.Sweep()
+		g.finishAll(withdrawn, ErrNoLeader)
+		for _, r := range reads {
+			g.finishRead(r, ErrNoLeader)
+		}
+	}
+	g.collect()
+}
+
+// collect hands the core's effects to the stages for as long as there are any and the Ready channel
+// has room.
+func (g *Group) collect() {
+	for g.core.HasReady() {
+		if !g.worker.room() {
+			g.worker.waiting = append(g.worker.waiting, g)
+			return
+		}
+		g.carry(g.core.Ready(time.Now().UnixNano()))
+	}
+}
+
+// carry gives each part of a Ready to its stage. None of the calls waits.
+func (g *Group) carry(rd replica.Ready) {
+	g.send(rd.Messages)
+	if rd.Append != nil {
+		g.worker.unread.Add(1)
+		g.node.ready <- ready{group: g, append: rd.Append}
+	}
+	if rd.Apply != nil || len(rd.Reads) > 0 {
+		g.apply.put(applyTask{apply: rd.Apply, reads: rd.Reads})
+	}
+	for _, lost := range rd.Lost {
+		g.finishLost(lost)
+	}
+	if len(rd.Forward) > 0 {
+		g.node.relays.forward(g, g.core.Status().Leader, rd.Forward)
+	}
+	if rd.Unfenced {
+		g.log.Info("fence lifted: the log is whole again")
+		g.node.appender.upkeep.put(func() {
+			if err := g.node.wal.Unfence(g.id); err != nil {
+				g.node.fail(err)
+			}
+		})
+	}
+	g.observe(rd.Changed)
+}
+
+// observe publishes the core's state, and logs a line when leader, role or term changed.
+func (g *Group) observe(changed bool) {
+	s := g.core.Status()
+	g.commit.Store(s.Commit)
+	if !changed {
+		return
+	}
+	g.role.Store(uint64(s.Role))
+	g.term.Store(s.Term)
+	if g.lead.Swap(s.Leader) != s.Leader || s.Leader == g.node.options.ID {
+		g.log.Info("leader changed", "leader", s.Leader, "term", s.Term, "role", roleName(s.Role))
+	}
+	if s.Leader != raft.None && !g.probing {
+		// The first linearizable read of this life proves that the group has caught up.
+		g.probing = true
+		g.core.Read([]replica.Read{probe{g}})
+	}
+}
+
+// send gives messages to the transport, those of one peer together.
+func (g *Group) send(messages []*pb.Message) {
+	for i := 0; i < len(messages); {
+		to, end := messages[i].GetTo(), i+1
+		if messages[i].GetType() == pb.MsgSnap {
+			g.snapshots.send(to, messages[i])
+			i++
+			continue
+		}
+		for end < len(messages) && messages[end].GetTo() == to &&
+			messages[end].GetType() != pb.MsgSnap {
+			end++
+		}
+		g.node.transport.SendRaft(to, g.id, messages[i:end])
+		i = end
+	}
+}
+
+// finishLost ends commands that left the core without being applied here. Those that surely were
+// not go back into the queue: their waiters need not know.
+func (g *Group) finishLost(lost replica.Lost) {
+	for _, p := range lost.Proposals {
+		c := p.(*Call)
+		switch {
+		case lost.Unknown:
+			c.finish(Result{}, unknown(lost.Err.Error()))
+		case lost.Err == replica.ErrWithdrawn:
+			c.finish(Result{}, ErrNoLeader)
+		case c.relay != nil:
+			c.finish(Result{}, &NotLeaderError{Leader: g.lead.Load()})
+		case lost.Err == replica.ErrOverwritten:
+			c.Release()
+			g.retries = append(g.retries, c)
+		default:
+			c.finish(Result{}, lost.Err)
+		}
+	}
+}
+
+func (g *Group) finishAll(proposals []replica.Proposal, err error) {
+	for _, p := range proposals {
+		p.(*Call).finish(Result{}, err)
+	}
+}
+
+func (g *Group) finishRead(r replica.Read, err error) {
+	if c, ok := r.(*Call); ok {
+		c.finish(Result{}, err)
+	}
+}
+
+// refuse ends everything that waits in the inbox and the core of a group that has stopped. What is
+// in the log may have been applied elsewhere.
+func (g *Group) refuse(in contents) {
+	err := g.stopError()
+	g.finishAll(append(in.calls, g.retries...), err)
+	g.retries = nil
+	reads := in.reads
+	if g.core != nil {
+		queued, placed := g.core.Pending()
+		g.finishAll(queued, err)
+		g.finishAll(placed, unknown(err.Error()))
+		reads = append(reads, g.core.PendingReads()...)
+	}
+	for _, r := range reads {
+		g.finishRead(r, err)
+	}
+}
+
+func (g *Group) stopError() error {
+	if g.node.closing.Load() {
+		return ErrClosed
+	}
+	return fmt.Errorf("%w: %s", ErrGroupFailed, *g.failed.Load())
+}
+
+func (g *Group) recoverPanic(where string) {
+	if v := recover(); v != nil {
+		g.log.Error("panic", "where", where, "value", v, "stack", string(debug.Stack()))
+		g.fail(fmt.Errorf("panic in the %s: %v", where, v))
+	}
+}
+
+// fail stops the group on this node: it takes no more messages, ticks or commands, so that another
+// node leads it. The other groups go on.
+func (g *Group) fail(err error) {
+	g.failOnce.Do(func() {
+		reason := err.Error()
+		g.failed.Store(&reason)
+		g.log.Error("group stopped on this node", "err", err)
+		g.apply.put(applyTask{stop: true})
+		g.worker.schedule(g)
+	})
+}
+
+// acknowledge gives storage responses back to the core.
+func (g *Group) acknowledge(acks []*pb.Message, appended int) {
+	g.post(func(in *contents) {
+		in.acks = append(in.acks, acks...)
+		in.appended += appended
+	})
+}
+
+// becomeReady notes that the node's own first read was served.
+func (g *Group) becomeReady() {
+	if !g.caughtUp.Swap(true) {
+		g.log.Info("caught up", "applied", g.apply.applied.Load())
+	}
+}
+
+// Status returns what the group looks like on this node now.
+func (g *Group) Status() Status {
+	s := Status{
+		Group:         g.id,
+		ID:            g.node.options.ID,
+		Role:          roleName(raft.StateType(g.role.Load())),
+		Leader:        g.lead.Load(),
+		Term:          g.term.Load(),
+		Commit:        g.commit.Load(),
+		Applied:       g.apply.applied.Load(),
+		SnapshotIndex: g.snapshots.index(),
+		Inflight:      g.admission.commands.Load(),
+	}
+	s.FirstIndex, s.LastIndex = g.wal.FirstIndex(), g.wal.LastIndex()
+	if reason := g.failed.Load(); reason != nil {
+		s.Role, s.Failed = "failed", *reason
+	}
+	return s
+}
+
+// Ready returns nil when the group serves on this node, else what it waits for.
+func (g *Group) Ready() error {
+	if reason := g.failed.Load(); reason != nil {
+		return fmt.Errorf("%w: %s", ErrGroupFailed, *reason)
+	}
+	if m := g.mender.Load(); m != nil && !g.begun.Load() {
+		return fmt.Errorf("group %d: filling a hole in the log: %w", g.id, m.damage)
+	}
+	if g.lead.Load() == raft.None {
+		return fmt.Errorf("group %d: %w", g.id, ErrNoLeader)
+	}
+	if !g.caughtUp.Load() {
+		return fmt.Errorf("group %d: catching up: applied %d of at least %d", g.id,
+			g.apply.applied.Load(), g.commit.Load())
+	}
+	return nil
+}
+
+func roleName(s raft.StateType) string {
+	switch s {
+	case raft.StateLeader:
+		return "leader"
+	case raft.StateCandidate, raft.StatePreCandidate:
+		return "candidate"
+	}
+	return "follower"
+}
+
+// probe is the node's own first read of a group.
+type probe struct{ group *Group }
+
+func (p probe) Withdrawn() bool { return false }

@@ -1,0 +1,482 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"github.com/connectraft/connect/internal/replica"
+	"github.com/connectraft/connect/internal/vfs"
+	"github.com/connectraft/connect/snap"
+	"github.com/connectraft/connect/statemachine"
+	"github.com/connectraft/connect/transport"
+	"github.com/connectraft/connect/wal"
+)
+
+// readyChannelSize is the capacity of the Ready channel. Loops stop collecting before it is full.
+const readyChannelSize = 4096
+
+// Node hosts the groups of one process over one log, one snapshot store and one transport.
+type Node struct {
+	options   Options
+	log       *slog.Logger
+	wal       *wal.Log
+	snaps     *snap.Store
+	transport *transport.Transport
+	worker    *worker
+	ready     chan ready // the Ready channel
+	appender  *appender
+	relays    *relays
+
+	// groups is replaced as a whole, so that the transport looks groups up without a lock.
+	groups      atomic.Pointer[map[uint64]*Group]
+	groupsMutex sync.Mutex // held by whoever replaces groups
+
+	starting   sync.WaitGroup // groups whose logs are mended
+	background sync.WaitGroup // transfers and snapshots
+	ctx        context.Context
+	cancel     context.CancelFunc
+	closing    atomic.Bool
+	stopping   chan struct{} // closed when the node begins to close
+	closeOnce  sync.Once
+	closeErr   error
+
+	diskFull atomic.Bool
+	failOnce sync.Once
+	done     chan struct{} // closed when the node has failed
+	err      error         // why; written before done is closed
+}
+
+// Open takes the data directory, recovers the log and begins to listen to its peers. Nothing is
+// replicated before StartGroup.
+func Open(options Options) (*Node, error) {
+	o := options.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{options: o, log: o.Logger.With("node", o.ID), stopping: make(chan struct{}),
+		ready: make(chan ready, readyChannelSize), done: make(chan struct{})}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.groups.Store(&map[uint64]*Group{})
+	n.worker = newWorker(o.Tick, readyChannelSize)
+	n.appender = newAppender(n)
+	n.relays = newRelays(n)
+	if err := n.openStorage(); err != nil {
+		return nil, err
+	}
+	if err := n.openTransport(); err != nil {
+		return nil, errors.Join(err, n.wal.Close(), n.snaps.Close())
+	}
+	go n.worker.run()
+	go n.appender.run()
+	n.transport.Start()
+	return n, nil
+}
+
+func (n *Node) openStorage() error {
+	var err error
+	n.wal, err = wal.Open(wal.Options{
+		FS:           vfs.OS{},
+		Dir:          filepath.Join(n.options.Dir, "wal"),
+		Identity:     wal.Identity{ClusterID: n.options.ClusterID, NodeID: n.options.ID},
+		SegmentBytes: n.options.SegmentBytes,
+		CacheBytes:   n.options.CacheBytes,
+		Repair:       len(n.options.Members) > 1,
+		Logger:       n.log,
+	})
+	if err != nil {
+		return fmt.Errorf("node %d: open the log: %w", n.options.ID, err)
+	}
+	n.snaps, err = snap.Open(filepath.Join(n.options.Dir, "snap"), snap.Options{Logger: n.log})
+	if err != nil {
+		return errors.Join(fmt.Errorf("node %d: open the snapshots: %w", n.options.ID, err),
+			n.wal.Close())
+	}
+	return nil
+}
+
+func (n *Node) openTransport() error {
+	self, _ := n.options.member(n.options.ID)
+	listener := n.options.PeerListener
+	if listener == nil {
+		var err error
+		if listener, err = net.Listen("tcp", self.Address); err != nil {
+			return fmt.Errorf("node %d: listen for peers: %w", n.options.ID, err)
+		}
+	}
+	t, err := transport.New(transport.Options{
+		ClusterID:   n.options.ClusterID,
+		NodeID:      n.options.ID,
+		Incarnation: n.wal.Identity().Incarnation,
+		Address:     self.Address,
+		Listener:    listener,
+		Handler:     handler{n},
+		Logger:      n.log,
+	})
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	for _, m := range n.options.Members {
+		if m.ID != n.options.ID {
+			t.SetPeer(m.ID, m.Address)
+		}
+	}
+	n.transport = t
+	return nil
+}
+
+// StartGroup starts a group with its state machine. A group that is new to this node's log begins
+// with the members of the options as its voters. The machine must be in its initial state, and
+// belongs to the node from now on.
+func (n *Node) StartGroup(id uint64, machine statemachine.Machine) (*Group, error) {
+	n.groupsMutex.Lock()
+	defer n.groupsMutex.Unlock()
+	if n.closing.Load() {
+		return nil, ErrClosed
+	}
+	if n.Group(id) != nil {
+		return nil, fmt.Errorf("node: group %d runs already", id)
+	}
+	g, err := n.newGroup(id, machine)
+	if err != nil {
+		return nil, fmt.Errorf("node %d: start group %d: %w", n.options.ID, id, err)
+	}
+	groups := maps.Clone(*n.groups.Load())
+	groups[id] = g
+	n.groups.Store(&groups)
+	return g, nil
+}
+
+// newGroup makes a group and begins it; one with a hole in its log begins when that is filled.
+func (n *Node) newGroup(id uint64, machine statemachine.Machine) (*Group, error) {
+	g := &Group{id: id, node: n, worker: n.worker, log: n.log.With("group", id),
+		wal: n.wal.Group(id)}
+	g.admission.commandsMax = int64(n.options.InflightCommands)
+	g.admission.bytesMax = n.options.InflightBytes
+	g.snapshots.group = g
+	g.apply = newApplier(g, machine)
+	damage := g.wal.Damage()
+	if damage == nil || damage.Resume == 0 {
+		return g, g.begin()
+	}
+	m := newMender(g, damage)
+	g.mender.Store(m)
+	n.starting.Go(func() {
+		err := m.mend()
+		if err == nil {
+			err = g.begin()
+		}
+		if err != nil && !errors.Is(err, ErrClosed) {
+			g.fail(err)
+		}
+	})
+	return g, nil
+}
+
+// begin brings the group to life: from its log and its newest snapshot, or as a new one.
+func (g *Group) begin() error {
+	n := g.node
+	if err := g.bootstrap(); err != nil {
+		return err
+	}
+	if err := g.recover(); err != nil {
+		return err
+	}
+	state := g.wal.State()
+	state.Commit = min(max(state.Commit, g.apply.applied.Load()), g.wal.LastIndex())
+	fence := uint64(0)
+	if damage := g.wal.Damage(); damage != nil {
+		// See internal/replica/fence.go: the term rises above all that is remembered.
+		g.log.Warn("the end of the log is lost; the group is fenced", "damage", damage)
+		fence = max(state.Term, 1)
+		state.Term, state.Vote = fence+1, 0
+		if err := n.appendNow(wal.Update{Group: g.id, State: &state}); err != nil {
+			return err
+		}
+	}
+	core, err := replica.New(replica.Config{
+		Group:          g.id,
+		ID:             n.options.ID,
+		ElectionTicks:  n.options.ElectionTicks,
+		HeartbeatTicks: n.options.HeartbeatTicks,
+		Storage: &storage{Group: g.wal, snapshots: &g.snapshots, hardState: state,
+			confState: g.apply.members},
+		Applied:       g.apply.applied.Load(),
+		EntryBytes:    n.options.EntryBytes,
+		InflightBytes: uint64(n.options.InflightBytes),
+		AppendsAhead:  appendsAhead,
+		ReadSeed:      rand.Uint64(),
+		Fence:         fence,
+		Logger:        raftLogger{g.log},
+	})
+	if err != nil {
+		return err
+	}
+	g.hardState = state
+	g.term.Store(state.Term)
+	g.commit.Store(state.Commit)
+	g.log.Info("group started", "term", state.Term, "commit", state.Commit,
+		"applied", g.apply.applied.Load(), "last", g.wal.LastIndex())
+	g.begun.Store(true)
+	go g.apply.run()
+	g.post(func(in *contents) { in.start = core })
+	return nil
+}
+
+// appendsAhead is how many appends of new entries a leader hands out before the first is durable.
+// More would cut what waits into smaller entries, not write it sooner.
+const appendsAhead = 4
+
+// bootstrap gives a group that is new to the log its beginning: every member starts from the same
+// imaginary snapshot at index 1 that holds the membership and an empty state machine.
+func (g *Group) bootstrap() error {
+	if g.wal.LastIndex() > 0 || g.wal.State() != (wal.State{}) || g.wal.Damage() != nil {
+		return nil
+	}
+	voters := make([]uint64, 0, len(g.node.options.Members))
+	for _, m := range g.node.options.Members {
+		voters = append(voters, m.ID)
+	}
+	slices.Sort(voters)
+	return g.node.appendNow(wal.Update{
+		Group: g.id,
+		State: &wal.State{Term: 1, Commit: 1},
+		Mark:  &wal.Mark{Index: 1, Term: 1, ConfState: &pb.ConfState{Voters: voters}},
+	})
+}
+
+// appendNow has the log writer persist an update, and waits for it.
+func (n *Node) appendNow(u wal.Update) error {
+	return n.onLog(func() error { return n.wal.Append([]wal.Update{u}, true) })
+}
+
+// onLog runs work on the log writer and waits for it.
+func (n *Node) onLog(work func() error) error {
+	result := make(chan error, 1)
+	n.appender.upkeep.put(func() { result <- work() })
+	select {
+	case err := <-result:
+		return err
+	case <-n.appender.ended:
+		return ErrClosed
+	case <-n.done:
+		return n.err
+	}
+}
+
+// recover loads the newest snapshot that fits the log. Entries behind it are applied again when raft
+// hands them out.
+func (g *Group) recover() error {
+	mark := g.wal.Mark()
+	var damaged []error
+	for _, m := range g.node.snaps.List(g.id) {
+		if !g.fits(m, mark) && !g.outlives(m) {
+			continue
+		}
+		err := g.apply.load(m.Index)
+		if err == nil {
+			g.snapshots.newest.Store(&m)
+			return g.resetBehind(m)
+		}
+		g.log.Error("snapshot damaged, trying an older one", "index", m.Index, "err", err)
+		damaged = append(damaged, err)
+	}
+	if mark.Index > 1 {
+		return fmt.Errorf("the log begins at index %d and no usable snapshot reaches it: %w",
+			mark.Index+1, errors.Join(damaged...))
+	}
+	g.apply.members = mark.ConfState
+	if g.apply.members == nil {
+		g.apply.members = &pb.ConfState{}
+	}
+	g.apply.applied.Store(mark.Index)
+	return nil
+}
+
+// outlives reports whether a snapshot reaches beyond a log that has lost its end. What it holds was
+// committed, so the log may begin behind it.
+func (g *Group) outlives(m snap.Manifest) bool {
+	return g.wal.Damage() != nil && m.Index > g.wal.LastIndex()
+}
+
+// resetBehind lets a log that has lost its end begin behind the snapshot that outlives it.
+func (g *Group) resetBehind(m snap.Manifest) error {
+	if !g.outlives(m) {
+		return nil
+	}
+	state := g.wal.State()
+	state.Term, state.Commit = max(state.Term, m.Term), m.Index
+	return g.node.appendNow(wal.Update{Group: g.id, State: &state,
+		Mark: &wal.Mark{Index: m.Index, Term: m.Term, ConfState: m.ConfState}})
+}
+
+// fits reports whether the log goes on where a snapshot ends. One beyond the log came from a leader
+// and was not marked in the log before the node stopped.
+func (g *Group) fits(m snap.Manifest, mark wal.Mark) bool {
+	if m.Index < mark.Index || m.Index > g.wal.LastIndex() {
+		return false
+	}
+	term, err := g.wal.Term(m.Index)
+	return err == nil && term == m.Term
+}
+
+// Group returns a running group, nil when there is none of that id.
+func (n *Node) Group(id uint64) *Group { return (*n.groups.Load())[id] }
+
+// Groups returns the running groups, by id.
+func (n *Node) Groups() []*Group {
+	groups := *n.groups.Load()
+	list := make([]*Group, 0, len(groups))
+	for _, id := range slices.Sorted(maps.Keys(groups)) {
+		list = append(list, groups[id])
+	}
+	return list
+}
+
+// LogStats returns figures of the log.
+func (n *Node) LogStats() wal.Stats { return n.wal.Stats() }
+
+// Peers returns figures of the connections to the other nodes.
+func (n *Node) Peers() []transport.PeerStats { return n.transport.Stats() }
+
+// Done is closed when the node cannot go on; Err says why.
+func (n *Node) Done() <-chan struct{} { return n.done }
+
+// Err returns why the node failed, nil while Done is open.
+func (n *Node) Err() error {
+	select {
+	case <-n.done:
+		return n.err
+	default:
+		return nil
+	}
+}
+
+// fail stops the node after its log has failed: nothing is acknowledged any more, and every group
+// falls silent, so that others lead.
+func (n *Node) fail(err error) {
+	n.failOnce.Do(func() {
+		n.err = err
+		n.log.Error("node failed", "err", err)
+		close(n.done)
+		for _, g := range n.Groups() {
+			g.fail(err)
+		}
+	})
+}
+
+func (n *Node) setDiskFull(full bool) {
+	if n.diskFull.Swap(full) == full {
+		return
+	}
+	if full {
+		n.log.Error("disk full: new commands are refused until there is room")
+	} else {
+		n.log.Info("disk has room again")
+	}
+}
+
+// Close stops the node. Commands that are not finished end with ErrClosed or ErrUnknown. It is
+// idempotent, and returns when every goroutine has ended and every file is closed.
+func (n *Node) Close() error {
+	n.closeOnce.Do(func() { n.closeErr = n.close() })
+	return n.closeErr
+}
+
+func (n *Node) close() error {
+	n.closing.Store(true)
+	close(n.stopping)
+	n.cancel()
+	n.groupsMutex.Lock() // no group starts any more
+	defer n.groupsMutex.Unlock()
+	err := n.transport.Close()
+	close(n.worker.stop)
+	<-n.worker.ended
+	close(n.ready)
+	<-n.appender.ended
+	n.starting.Wait()
+	for _, g := range n.Groups() {
+		if g.begun.Load() {
+			close(g.apply.quit)
+			<-g.apply.ended
+		}
+	}
+	n.background.Wait()
+	n.relays.closed()
+	for _, g := range n.Groups() {
+		// The worker has ended: what is its own is this goroutine's now.
+		g.refuse(g.empty(true))
+	}
+	return errors.Join(err, n.snaps.Close(), n.wal.Close())
+}
+
+// handler takes what the transport receives.
+type handler struct{ node *Node }
+
+var _ transport.Handler = handler{}
+
+func (h handler) HandleRaft(from, group uint64, messages []*pb.Message) {
+	g := h.node.Group(group)
+	if g == nil {
+		return
+	}
+	g.post(func(in *contents) {
+		for _, m := range messages {
+			in.messages = append(in.messages, received{from, m})
+		}
+	})
+}
+
+func (h handler) HandleRequest(from, group uint64, kind transport.Kind, payload []byte) {
+	var err error
+	switch kind {
+	case kindForward:
+		if g := h.node.Group(group); g != nil {
+			err = h.node.relays.accept(g, from, payload)
+		} else {
+			err = fmt.Errorf("node: commands for group %d, which does not run here", group)
+		}
+	case kindReply:
+		err = h.node.relays.reply(payload)
+	case kindFetch, kindEntries:
+		if g := h.node.Group(group); g != nil {
+			err = g.handleMend(from, kind, payload)
+		}
+	default:
+		err = fmt.Errorf("node: frame of unknown kind %d", kind)
+	}
+	if err != nil {
+		h.node.log.Warn("request dropped", "from", from, "group", group, "err", err)
+	}
+}
+
+func (h handler) HandleSnapshot(_ context.Context, from, group uint64, m *pb.Message, size int64,
+	body io.Reader) error {
+	g := h.node.Group(group)
+	if g == nil {
+		return fmt.Errorf("node: group %d does not run here", group)
+	}
+	return g.snapshots.receive(from, m, size, body)
+}
+
+func (h handler) PeerLost(peer uint64) {
+	h.node.relays.lost(peer)
+	for _, g := range h.node.Groups() {
+		g.post(func(in *contents) {
+			in.events = append(in.events, func(r *replica.Replica) { r.Unreachable(peer) })
+		})
+	}
+}
+
+func (h handler) PeerUp(uint64, uint64) {}

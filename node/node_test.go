@@ -1,0 +1,463 @@
+package node_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/connectraft/connect/node"
+	"github.com/connectraft/connect/statemachine"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// sum is a state machine that adds numbers: order does not matter for the total, so the history
+// keeps it honest about order and repetition.
+type sum struct {
+	total   uint64
+	history uint64 // depends on the order
+	fail    error  // returned by Apply when the command is "fail"
+}
+
+func (s *sum) Apply(_ statemachine.Meta, command []byte) ([]byte, error) {
+	if string(command) == "panic" {
+		panic("as asked")
+	}
+	if s.fail != nil && string(command) == "fail" {
+		return nil, s.fail
+	}
+	n, _ := binary.Uvarint(command)
+	s.total += n
+	s.history = s.history*31 + n
+	return s.Query(nil)
+}
+
+func (s *sum) Query([]byte) ([]byte, error) {
+	return binary.AppendUvarint(binary.AppendUvarint(nil, s.total), s.history), nil
+}
+
+func (s *sum) Snapshot(w io.Writer) error {
+	_, err := w.Write(binary.LittleEndian.AppendUint64(
+		binary.LittleEndian.AppendUint64(nil, s.total), s.history))
+	return err
+}
+
+func (s *sum) Restore(r io.Reader) error {
+	var b [16]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return err
+	}
+	s.total, s.history = binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])
+	return nil
+}
+
+func number(n uint64) []byte { return binary.AppendUvarint(nil, n) }
+
+func total(answer []byte) uint64 {
+	n, _ := binary.Uvarint(answer)
+	return n
+}
+
+// testCluster is nodes in this process, over real sockets and files.
+type testCluster struct {
+	t       *testing.T
+	dir     string
+	options node.Options
+	nodes   map[uint64]*node.Node
+	groups  map[uint64]*node.Group
+}
+
+func newTestCluster(t *testing.T, size int, change func(*node.Options)) *testCluster {
+	t.Helper()
+	c := &testCluster{t: t, dir: t.TempDir(), nodes: map[uint64]*node.Node{},
+		groups: map[uint64]*node.Group{}}
+	c.options = node.Options{ClusterID: "test", Tick: 10 * time.Millisecond,
+		SegmentBytes: 1 << 20}
+	for id := range uint64(size) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.options.Members = append(c.options.Members,
+			node.Member{ID: id + 1, Address: l.Addr().String()})
+		l.Close()
+	}
+	if change != nil {
+		change(&c.options)
+	}
+	for id := range uint64(size) {
+		c.start(id + 1)
+	}
+	t.Cleanup(func() {
+		for id := range c.nodes {
+			c.stop(id)
+		}
+	})
+	return c
+}
+
+func (c *testCluster) nodeOptions(id uint64) node.Options {
+	o := c.options
+	o.ID, o.Dir = id, filepath.Join(c.dir, fmt.Sprint(id))
+	o.Logger = slog.New(slog.NewTextHandler(c.t.Output(), nil))
+	return o
+}
+
+func (c *testCluster) start(id uint64) {
+	c.t.Helper()
+	n, err := node.Open(c.nodeOptions(id))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	g, err := n.StartGroup(1, &sum{fail: errors.New("broken")})
+	if err != nil {
+		n.Close()
+		c.t.Fatal(err)
+	}
+	c.nodes[id], c.groups[id] = n, g
+}
+
+func (c *testCluster) stop(id uint64) {
+	c.t.Helper()
+	if err := c.nodes[id].Close(); err != nil {
+		c.t.Errorf("close node %d: %v", id, err)
+	}
+	delete(c.nodes, id)
+	delete(c.groups, id)
+}
+
+// within fails the test when condition does not come true in time.
+func (c *testCluster) within(what string, condition func() bool) {
+	c.t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !condition() {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("not in time: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond) // the pace of the poll, not the wait itself
+	}
+}
+
+func (c *testCluster) ready() {
+	c.t.Helper()
+	c.within("every node serves", func() bool {
+		for _, g := range c.groups {
+			if g.Ready() != nil {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// leader waits until one of the running nodes leads, and returns its id.
+func (c *testCluster) leader() (id uint64) {
+	c.t.Helper()
+	c.within("a leader among the running nodes", func() bool {
+		for other, g := range c.groups {
+			if g.Status().Role == "leader" {
+				id = other
+				return true
+			}
+		}
+		return false
+	})
+	return id
+}
+
+func (c *testCluster) follower() uint64 {
+	leader := c.leader()
+	for id := range c.groups {
+		if id != leader {
+			return id
+		}
+	}
+	c.t.Fatal("no follower")
+	return 0
+}
+
+func background(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func (c *testCluster) add(id, n uint64) uint64 {
+	c.t.Helper()
+	r, err := c.groups[id].Propose(background(c.t), number(n))
+	if err != nil {
+		c.t.Fatalf("add on node %d: %v", id, err)
+	}
+	return total(r.Answer)
+}
+
+// agree waits until every node has applied the same, and returns the total.
+func (c *testCluster) agree() uint64 {
+	c.t.Helper()
+	var answers map[string]bool
+	c.within("every node has the same state", func() bool {
+		answers = map[string]bool{}
+		for _, g := range c.groups {
+			r, err := g.Read(background(c.t), nil, node.Stale)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			answers[string(r.Answer)] = true
+		}
+		return len(answers) == 1
+	})
+	for a := range answers {
+		return total([]byte(a))
+	}
+	return 0
+}
+
+func TestAnyNodeTakesCommandsAndReads(t *testing.T) {
+	c := newTestCluster(t, 3, nil)
+	c.ready()
+	want := uint64(0)
+	for range 20 {
+		for id := range c.groups {
+			want++
+			if got := c.add(id, 1); got != want {
+				t.Fatalf("node %d answers %d, want %d", id, got, want)
+			}
+			for other, g := range c.groups {
+				r, err := g.Read(background(t), nil, node.Linearizable)
+				if err != nil || total(r.Answer) != want {
+					t.Fatalf("node %d reads %d, %v, want %d", other, total(r.Answer), err, want)
+				}
+			}
+		}
+	}
+}
+
+func TestManyCommandsAtOnce(t *testing.T) {
+	c := newTestCluster(t, 3, nil)
+	c.ready()
+	var wg sync.WaitGroup
+	const perNode = 2000
+	for _, g := range c.groups {
+		wg.Go(func() {
+			calls := make([]*node.Call, perNode)
+			for i := range calls {
+				calls[i] = g.Go(number(1))
+			}
+			for _, call := range calls {
+				if _, err := call.Wait(background(t)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := c.agree(); got != 3*perNode {
+		t.Errorf("total %d, want %d", got, 3*perNode)
+	}
+}
+
+func TestStateComesBackFromTheLog(t *testing.T) {
+	c := newTestCluster(t, 3, nil)
+	c.ready()
+	for range 10 {
+		c.add(c.leader(), 3)
+	}
+	for id := range c.options.Members {
+		c.stop(uint64(id + 1))
+	}
+	for id := range c.options.Members {
+		c.start(uint64(id + 1))
+	}
+	c.ready()
+	r, err := c.groups[2].Read(background(t), nil, node.Linearizable)
+	if err != nil || total(r.Answer) != 30 {
+		t.Errorf("read %d, %v, want 30", total(r.Answer), err)
+	}
+}
+
+func TestLeaderChangeLosesNothing(t *testing.T) {
+	c := newTestCluster(t, 3, nil)
+	c.ready()
+	sent := uint64(0)
+	for range 3 {
+		leader := c.leader()
+		for range 5 {
+			sent++
+			c.add(leader, 1)
+		}
+		c.stop(leader)
+		sent++
+		c.add(c.leader(), 1)
+		c.start(leader)
+		c.ready()
+	}
+	if got := c.agree(); got != sent {
+		t.Errorf("total %d, want %d", got, sent)
+	}
+}
+
+// A follower that was away while the log was truncated comes back through a snapshot.
+func TestFollowerComesBackThroughASnapshot(t *testing.T) {
+	c := newTestCluster(t, 3, func(o *node.Options) { o.SnapshotEntries = 20 })
+	c.ready()
+	away := c.follower()
+	c.add(away, 1)
+	c.stop(away)
+	leader := c.leader()
+	last := c.groups[leader].Status().LastIndex
+	sent := uint64(1)
+	c.within("the log was truncated behind the follower", func() bool {
+		sent++
+		c.add(leader, 1)
+		return c.groups[leader].Status().FirstIndex > last+1
+	})
+	c.start(away)
+	c.ready()
+	if got := c.agree(); got != sent {
+		t.Errorf("total %d, want %d", got, sent)
+	}
+	if c.groups[away].Status().SnapshotIndex <= last {
+		t.Error("the follower came back without a snapshot")
+	}
+	// The snapshot is good for a restart too.
+	c.stop(away)
+	c.start(away)
+	c.ready()
+	if got := c.agree(); got != sent {
+		t.Errorf("total after a restart %d, want %d", got, sent)
+	}
+}
+
+func TestCommandWithoutAMajorityIsWithdrawnOrUnknown(t *testing.T) {
+	c := newTestCluster(t, 3, nil)
+	c.ready()
+	leader := c.leader()
+	for id := range c.options.Members {
+		if uint64(id+1) != leader {
+			c.stop(uint64(id + 1))
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	_, err := c.groups[leader].Propose(ctx, number(1))
+	if node.OutcomeOf(err) != node.Unknown || !errors.Is(err, node.ErrUnknown) {
+		t.Errorf("a command in the log of a leader alone: %v, want ErrUnknown", err)
+	}
+	c.within("the leader steps down", func() bool { return c.groups[leader].Status().Leader == 0 })
+	ctx, cancel = context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	_, err = c.groups[leader].Propose(ctx, number(1))
+	if node.OutcomeOf(err) != node.NotApplied || !errors.Is(err, node.ErrNoLeader) {
+		t.Errorf("a command without a leader: %v, want ErrNoLeader", err)
+	}
+	if err := c.groups[leader].Ready(); !errors.Is(err, node.ErrNoLeader) {
+		t.Errorf("ready: %v, want ErrNoLeader", err)
+	}
+}
+
+func TestBrokenMachineStopsItsGroupAlone(t *testing.T) {
+	for _, command := range []string{"fail", "panic"} {
+		t.Run(command, func(t *testing.T) {
+			c := newTestCluster(t, 1, nil)
+			other, err := c.nodes[1].StartGroup(2, &sum{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.ready()
+			_, err = c.groups[1].Propose(background(t), []byte(command))
+			if node.OutcomeOf(err) != node.Unknown {
+				t.Errorf("the command that broke the machine: %v, want an unknown outcome", err)
+			}
+			_, err = c.groups[1].Propose(background(t), number(1))
+			if !errors.Is(err, node.ErrGroupFailed) {
+				t.Errorf("a command after it: %v, want ErrGroupFailed", err)
+			}
+			if s := c.groups[1].Status(); s.Role != "failed" || s.Failed == "" {
+				t.Errorf("status %+v does not tell", s)
+			}
+			if _, err := other.Propose(background(t), number(1)); err != nil {
+				t.Errorf("the other group: %v", err)
+			}
+		})
+	}
+}
+
+func TestAdmissionIsBounded(t *testing.T) {
+	c := newTestCluster(t, 1, func(o *node.Options) {
+		o.InflightCommands, o.CommandBytes = 4, 100
+	})
+	c.ready()
+	if _, err := c.groups[1].Propose(background(t), make([]byte, 101)); !errors.Is(err, node.ErrTooLarge) {
+		t.Errorf("a large command: %v, want ErrTooLarge", err)
+	}
+	overloaded := 0
+	var calls []*node.Call
+	for range 1000 {
+		calls = append(calls, c.groups[1].Go(number(1)))
+	}
+	for _, call := range calls {
+		_, err := call.Wait(background(t))
+		if errors.Is(err, node.ErrOverloaded) {
+			overloaded++
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+	if overloaded == 0 {
+		t.Error("1000 commands at once were all admitted although 4 are allowed")
+	}
+	if n := c.groups[1].Status().Inflight; n != 0 {
+		t.Errorf("%d commands in flight after all have ended", n)
+	}
+}
+
+func TestCallsEndWhenTheNodeCloses(t *testing.T) {
+	c := newTestCluster(t, 3, nil)
+	c.ready()
+	leader := c.leader()
+	for id := range c.options.Members {
+		if uint64(id+1) != leader {
+			c.stop(uint64(id + 1))
+		}
+	}
+	g := c.groups[leader]
+	call := g.Go(number(1)) // in the log, and without a majority
+	read := g.GoRead(nil, node.Linearizable)
+	c.stop(leader)
+	if _, err := call.Wait(background(t)); err == nil {
+		t.Error("the command succeeded without a majority")
+	}
+	if _, err := read.Wait(background(t)); err == nil {
+		t.Error("the read succeeded without a majority")
+	}
+	if _, err := g.Propose(background(t), number(1)); !errors.Is(err, node.ErrClosed) {
+		t.Errorf("a command after Close: %v, want ErrClosed", err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	c := newTestCluster(t, 1, nil)
+	if _, err := node.Open(c.nodeOptions(1)); err == nil {
+		t.Error("a second node opened the directory of a running one")
+	}
+	o := c.nodeOptions(1)
+	c.stop(1)
+	o.ClusterID = "other"
+	if _, err := node.Open(o); err == nil {
+		t.Error("a node of another cluster opened the directory")
+	}
+	o = c.nodeOptions(7)
+	if _, err := node.Open(o); err == nil {
+		t.Error("a node that is no member opened")
+	}
+}

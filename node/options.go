@@ -1,0 +1,111 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+)
+
+// Member is one node of the initial cluster.
+type Member struct {
+	ID      uint64 // not 0
+	Address string // host:port of the peer listener
+}
+
+// Options say how a node runs. A zero value of any field but the first four means its default.
+type Options struct {
+	ClusterID string   // 1 to 63 bytes; nodes of other clusters are refused
+	ID        uint64   // this node; must be among Members
+	Dir       string   // data directory, of this node alone; created when missing
+	Members   []Member // the voters a fresh data directory starts with
+
+	// PeerListener accepts the other nodes; nil = listen on this member's address. The node
+	// closes it.
+	PeerListener net.Listener
+
+	Tick           time.Duration // raft's unit of time; default 100 ms
+	ElectionTicks  int           // a follower campaigns after 1 to 2 times this; default 10
+	HeartbeatTicks int           // default 1
+
+	SegmentBytes int64 // size of a file of the log; default 64 MiB
+	CacheBytes   int64 // recent log entries kept in memory, over all groups; default 64 MiB
+
+	// A snapshot is cut when so many log entries, or bytes of them, were applied since the last.
+	SnapshotEntries uint64 // default 10,000
+	SnapshotBytes   int64  // default 64 MiB
+
+	CommandBytes     int   // largest command; default 1 MiB
+	EntryBytes       int   // commands are packed into log entries up to this size; default 1 MiB
+	InflightCommands int   // commands admitted and not finished, per group; default 65,536
+	InflightBytes    int64 // the same in bytes; default 64 MiB
+
+	Logger *slog.Logger // nil = no log
+}
+
+// withDefaults returns the options with every default filled in.
+func (o Options) withDefaults() Options {
+	setDefault(&o.Tick, 100*time.Millisecond)
+	setDefault(&o.ElectionTicks, 10)
+	setDefault(&o.HeartbeatTicks, 1)
+	setDefault(&o.SegmentBytes, 64<<20)
+	setDefault(&o.CacheBytes, 64<<20)
+	setDefault(&o.SnapshotEntries, 10_000)
+	setDefault(&o.SnapshotBytes, 64<<20)
+	setDefault(&o.CommandBytes, 1<<20)
+	setDefault(&o.EntryBytes, 1<<20)
+	setDefault(&o.InflightCommands, 1<<16)
+	setDefault(&o.InflightBytes, 64<<20)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// validate returns every problem of the options, not just the first.
+func (o Options) validate() error {
+	var errs []error
+	bad := func(field string, value any, want string) {
+		errs = append(errs, fmt.Errorf("node: %s = %v: want %s", field, value, want))
+	}
+	if len(o.ClusterID) == 0 || len(o.ClusterID) > 63 {
+		bad("ClusterID", o.ClusterID, "1 to 63 bytes")
+	}
+	if o.Dir == "" {
+		bad("Dir", o.Dir, "a directory")
+	}
+	if _, ok := o.member(o.ID); !ok {
+		bad("ID", o.ID, "the id of one of Members")
+	}
+	seen := map[uint64]bool{}
+	for _, m := range o.Members {
+		if m.ID == 0 || m.ID > 1<<63 || seen[m.ID] {
+			bad("Members", m.ID, "distinct ids from 1 to 2^63")
+		}
+		seen[m.ID] = true
+	}
+	if o.ElectionTicks <= o.HeartbeatTicks || o.HeartbeatTicks < 1 {
+		bad("ElectionTicks", o.ElectionTicks, "more than HeartbeatTicks, which is at least 1")
+	}
+	if o.Tick < time.Millisecond {
+		bad("Tick", o.Tick, "at least 1ms")
+	}
+	return errors.Join(errs...)
+}
+
+func (o Options) member(id uint64) (Member, bool) {
+	for _, m := range o.Members {
+		if m.ID == id {
+			return m, true
+		}
+	}
+	return Member{}, false
+}

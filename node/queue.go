@@ -1,0 +1,48 @@
+package node
+
+import "sync"
+
+// queue hands values from many producers to one consumer, in order. It has no bound of its own:
+// each user says in its comment what bounds it.
+type queue[T any] struct {
+	mu    sync.Mutex
+	items []T
+	spare []T
+	ended bool          // nothing is taken any more
+	wake  chan struct{} // holds a token when items may be waiting
+}
+
+func newQueue[T any]() *queue[T] { return &queue[T]{wake: make(chan struct{}, 1)} }
+
+// put appends items and never blocks. It reports false, and does nothing, once the queue has ended.
+func (q *queue[T]) put(items ...T) bool {
+	q.mu.Lock()
+	ended := q.ended
+	if !ended {
+		q.items = append(q.items, items...)
+	}
+	q.mu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+	return !ended
+}
+
+// end returns everything that waits and refuses whatever comes later.
+func (q *queue[T]) end() []T {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ended = true
+	return q.items
+}
+
+// take returns everything that waits, in order. The slice is the consumer's until its next take.
+func (q *queue[T]) take() []T {
+	clear(q.spare[:cap(q.spare)])
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	items := q.items
+	q.items, q.spare = q.spare[:0], items
+	return items
+}

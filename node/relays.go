@@ -1,0 +1,319 @@
+package node
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/connectraft/connect/internal/replica"
+	"github.com/connectraft/connect/transport"
+)
+
+// Commands that reach a follower travel to the leader in request frames of the transport, one hop
+// and never further, and come back with a definite outcome for each:
+//
+//	forward: u64 id │ uvarint commands │ { uvarint length │ command } × commands
+//	reply:   u64 id │ uvarint commands │ { u8 outcome │ uvarint index │ uvarint length │ bytes } × commands
+//
+// Integers are little endian. bytes is the answer, or the text of the error.
+const (
+	kindForward transport.Kind = 1
+	kindReply   transport.Kind = 2
+)
+
+// The outcomes of a reply. Numbers are part of the protocol.
+const (
+	replyApplied   = 0
+	replyNotLeader = 1 // surely not applied: the asker tries again, with whom it takes for the leader
+	replyUnknown   = 2
+	replyOverload  = 3
+	replyTooLarge  = 4
+	replyDiskFull  = 5
+	replyClosed    = 6
+	replyFailed    = 7
+)
+
+var replyErrors = map[byte]error{
+	replyUnknown: ErrUnknown, replyOverload: ErrOverloaded, replyTooLarge: ErrTooLarge,
+	replyDiskFull: ErrDiskFull, replyClosed: ErrClosed, replyFailed: ErrGroupFailed,
+}
+
+var errFrame = errors.New("node: malformed frame")
+
+// relays are the commands this node has forwarded and not heard of. They are bounded by admission.
+type relays struct {
+	node *Node
+	mu   struct {
+		sync.Mutex
+		next uint64
+		out  map[uint64]forwarded
+	}
+}
+
+type forwarded struct {
+	to    uint64
+	group *Group
+	calls []*Call
+}
+
+func newRelays(n *Node) *relays {
+	r := &relays{node: n}
+	r.mu.out = map[uint64]forwarded{}
+	return r
+}
+
+// forward asks the leader to propose commands. It runs on the worker.
+func (r *relays) forward(g *Group, leader uint64, proposals []replica.Proposal) {
+	calls := make([]*Call, 0, len(proposals))
+	for _, p := range proposals {
+		c := p.(*Call)
+		if !c.Take() {
+			c.finish(Result{}, ErrNoLeader)
+			continue
+		}
+		calls = append(calls, c)
+	}
+	for len(calls) > 0 {
+		n, size := 0, 0
+		for n < len(calls) && (n == 0 || size+len(calls[n].payload) <= r.node.options.EntryBytes) {
+			size += len(calls[n].payload)
+			n++
+		}
+		r.forwardSome(g, leader, calls[:n], size)
+		calls = calls[n:]
+	}
+}
+
+func (r *relays) forwardSome(g *Group, leader uint64, calls []*Call, size int) {
+	r.mu.Lock()
+	r.mu.next++
+	id := r.mu.next
+	r.mu.out[id] = forwarded{leader, g, calls}
+	r.mu.Unlock()
+
+	payload := make([]byte, 0, 16+size+5*len(calls))
+	payload = binary.LittleEndian.AppendUint64(payload, id)
+	payload = binary.AppendUvarint(payload, uint64(len(calls)))
+	for _, c := range calls {
+		payload = binary.AppendUvarint(payload, uint64(len(c.payload)))
+		payload = append(payload, c.payload...)
+	}
+	if err := r.node.transport.Send(leader, g.id, kindForward, payload); err == nil {
+		return
+	}
+	// Surely not sent: the next tick tries again, perhaps with another leader. The loss of the
+	// peer may have ended the calls already.
+	if _, ok := r.take(id); ok {
+		for _, c := range calls {
+			c.Release()
+			g.retries = append(g.retries, c)
+		}
+	}
+}
+
+func (r *relays) take(id uint64) (forwarded, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f, ok := r.mu.out[id]
+	delete(r.mu.out, id)
+	return f, ok
+}
+
+// lost ends what was forwarded to a peer whose stream broke: it may or may not have arrived.
+func (r *relays) lost(peer uint64) {
+	r.end(func(f forwarded) bool { return f.to == peer }, "the connection to the leader broke")
+}
+
+func (r *relays) closed() { r.end(func(forwarded) bool { return true }, "this node is closing") }
+
+func (r *relays) end(which func(forwarded) bool, why string) {
+	var ended []forwarded
+	r.mu.Lock()
+	for id, f := range r.mu.out {
+		if which(f) {
+			ended = append(ended, f)
+			delete(r.mu.out, id)
+		}
+	}
+	r.mu.Unlock()
+	for _, f := range ended {
+		for _, c := range f.calls {
+			c.finish(Result{}, unknown(why))
+		}
+	}
+}
+
+// reply ends forwarded commands by the leader's answer.
+func (r *relays) reply(payload []byte) error {
+	d := decoder{payload}
+	f, ok := r.take(d.u64())
+	if !ok {
+		return nil // ended by the loss of the connection
+	}
+	count := d.uvarint()
+	var again []replica.Proposal
+	for i, c := range f.calls {
+		outcome, index, body := d.u8(), d.uvarint(), d.bytes()
+		if d.rest == nil || uint64(i) >= count {
+			c.finish(Result{}, unknown("the leader's reply is malformed"))
+			continue
+		}
+		switch {
+		case outcome == replyApplied:
+			c.finish(Result{Index: index, Answer: body}, nil)
+		case outcome == replyNotLeader:
+			c.Release()
+			again = append(again, c)
+		case replyErrors[outcome] != nil:
+			c.finish(Result{}, fmt.Errorf("%w (leader: %s)", replyErrors[outcome], body))
+		default:
+			c.finish(Result{}, unknown(fmt.Sprintf("the leader answered with code %d", outcome)))
+		}
+	}
+	f.group.retry(again)
+	if d.rest == nil {
+		return errFrame
+	}
+	return nil
+}
+
+// retry has calls proposed again at the next tick.
+func (g *Group) retry(calls []replica.Proposal) {
+	if len(calls) == 0 {
+		return
+	}
+	taken := g.post(func(in *contents) {
+		in.events = append(in.events, func(*replica.Replica) {
+			g.retries = append(g.retries, calls...)
+		})
+	})
+	if !taken {
+		g.finishAll(calls, ErrClosed)
+	}
+}
+
+// relay collects the ends of the commands of one forward frame on the leader, then replies.
+type relay struct {
+	group *Group
+	to    uint64
+	id    uint64
+	calls []*Call
+	left  atomic.Int64
+}
+
+// accept takes a forward frame from a peer.
+func (r *relays) accept(g *Group, from uint64, payload []byte) error {
+	d := decoder{payload}
+	answer := &relay{group: g, to: from, id: d.u64()}
+	count := d.uvarint()
+	if d.rest == nil || count == 0 || count > uint64(len(payload)) {
+		return errFrame
+	}
+	commands := make([][]byte, count)
+	for i := range commands {
+		commands[i] = d.bytes()
+	}
+	if d.rest == nil {
+		return errFrame
+	}
+	answer.left.Store(int64(count))
+	answer.calls = make([]*Call, count)
+	for i := range commands {
+		answer.calls[i] = &Call{group: g, payload: commands[i], relay: answer}
+	}
+	proposals := make([]replica.Proposal, 0, count)
+	for _, c := range answer.calls {
+		if err := g.admitCommand(c); err != nil {
+			c.refuse(err)
+			continue
+		}
+		proposals = append(proposals, c)
+	}
+	if !g.post(func(in *contents) { in.calls = append(in.calls, proposals...) }) {
+		g.finishAll(proposals, ErrClosed)
+	}
+	return nil
+}
+
+// finished counts the end of one command; the last one sends the reply.
+func (a *relay) finished() {
+	if a.left.Add(-1) > 0 {
+		return
+	}
+	payload := binary.LittleEndian.AppendUint64(nil, a.id)
+	payload = binary.AppendUvarint(payload, uint64(len(a.calls)))
+	for _, c := range a.calls {
+		body := c.result.Answer
+		if c.err != nil {
+			body = []byte(c.err.Error())
+		}
+		payload = append(payload, replyCode(c.err))
+		payload = binary.AppendUvarint(payload, c.result.Index)
+		payload = binary.AppendUvarint(payload, uint64(len(body)))
+		payload = append(payload, body...)
+	}
+	if err := a.group.node.transport.Send(a.to, a.group.id, kindReply, payload); err != nil {
+		a.group.log.Debug("reply not sent", "to", a.to, "err", err)
+	}
+}
+
+func replyCode(err error) byte {
+	if err == nil {
+		return replyApplied
+	}
+	if _, ok := errors.AsType[*NotLeaderError](err); ok {
+		return replyNotLeader
+	}
+	for code, class := range replyErrors {
+		if errors.Is(err, class) {
+			return code
+		}
+	}
+	return replyUnknown
+}
+
+// decoder reads a frame; rest is nil from the first value that is not there.
+type decoder struct{ rest []byte }
+
+func (d *decoder) u8() byte {
+	if len(d.rest) < 1 {
+		d.rest = nil
+		return 0
+	}
+	v := d.rest[0]
+	d.rest = d.rest[1:]
+	return v
+}
+
+func (d *decoder) u64() uint64 {
+	if len(d.rest) < 8 {
+		d.rest = nil
+		return 0
+	}
+	v := binary.LittleEndian.Uint64(d.rest)
+	d.rest = d.rest[8:]
+	return v
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.rest)
+	if n <= 0 {
+		d.rest = nil
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}
+
+func (d *decoder) bytes() []byte {
+	n := d.uvarint()
+	if n > uint64(len(d.rest)) {
+		d.rest = nil
+		return nil
+	}
+	b := d.rest[:n:n]
+	d.rest = d.rest[n:]
+	return b
+}

@@ -1,0 +1,229 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/connectraft/connect/internal/replica"
+	"github.com/connectraft/connect/snap"
+)
+
+// snapshotsKept is how many snapshots of a group stay on disk. The log is truncated behind the
+// oldest of them, so that a damaged newest one costs nothing but time.
+const snapshotsKept = 2
+
+// snapshots is what a group does with its snapshots: cut, send, receive, restore, remove.
+type snapshots struct {
+	group *Group
+	// newest is the manifest that peers are sent; nil when there is none.
+	newest  atomic.Pointer[snap.Manifest]
+	cutting atomic.Bool // a snapshot is being written
+}
+
+// index of the newest snapshot, 0 = none.
+func (s *snapshots) index() uint64 {
+	if m := s.newest.Load(); m != nil {
+		return m.Index
+	}
+	return 0
+}
+
+// raftSnapshot is what raft sends to a follower that is behind the log: a manifest; the transport
+// streams the body beside it. Without one, one is cut and raft asks again later.
+func (s *snapshots) raftSnapshot() (*pb.Snapshot, error) {
+	m := s.newest.Load()
+	if m == nil {
+		s.group.apply.put(applyTask{snapshot: true})
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
+	}
+	data, err := m.AppendBinary(nil)
+	if err != nil {
+		return nil, fmt.Errorf("node: manifest of snapshot %d: %w", m.Index, err)
+	}
+	return &pb.Snapshot{Data: data, Metadata: &pb.SnapshotMetadata{Index: new(m.Index),
+		Term: new(m.Term), ConfState: proto.CloneOf(m.ConfState)}}, nil
+}
+
+// send streams the snapshot that m names to a peer, beside everything else, and reports to raft how
+// it ended. Raft has at most one under way to each peer.
+func (s *snapshots) send(to uint64, m *pb.Message) {
+	g := s.group
+	g.node.background.Go(func() {
+		begin := time.Now()
+		err := s.stream(g.node.ctx, to, m)
+		index := m.GetSnapshot().GetMetadata().GetIndex()
+		if err != nil {
+			g.log.Warn("snapshot not sent", "to", to, "index", index, "err", err)
+		} else {
+			g.log.Info("snapshot sent", "to", to, "index", index, "took", time.Since(begin))
+		}
+		g.post(func(in *contents) {
+			in.events = append(in.events, func(r *replica.Replica) { r.SnapshotSent(to, err) })
+		})
+	})
+}
+
+func (s *snapshots) stream(ctx context.Context, to uint64, m *pb.Message) error {
+	file, err := s.group.node.snaps.OpenFile(s.group.id, m.GetSnapshot().GetMetadata().GetIndex())
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return s.group.node.transport.SendSnapshot(ctx, to, s.group.id, m, file.Manifest().Size, file)
+}
+
+// receive stores the body of a snapshot from a peer and hands the message to raft, which decides
+// whether to take it. It returns when the snapshot is durable.
+func (s *snapshots) receive(from uint64, m *pb.Message, size int64, body io.Reader) error {
+	g := s.group
+	manifest, err := snap.ParseManifest(m.GetSnapshot().GetData())
+	if err != nil {
+		return err
+	}
+	meta := m.GetSnapshot().GetMetadata()
+	if manifest.Group != g.id || manifest.Index != meta.GetIndex() ||
+		manifest.Term != meta.GetTerm() || manifest.Size != size {
+		return fmt.Errorf("node: the manifest of snapshot %d is of another snapshot",
+			meta.GetIndex())
+	}
+	if err := g.node.snaps.Receive(manifest, body); err != nil {
+		return err
+	}
+	g.log.Info("snapshot received", "from", from, "index", manifest.Index, "bytes", size)
+	g.post(func(in *contents) { in.messages = append(in.messages, received{from, m}) })
+	return nil
+}
+
+// load restores the state machine from the snapshot at index.
+func (a *applier) load(index uint64) error {
+	r, err := a.group.node.snaps.Load(a.group.id, index)
+	if err != nil {
+		return err
+	}
+	meta := r.Meta()
+	err = a.machine.Restore(r)
+	if err == nil {
+		_, err = io.Copy(io.Discard, r) // what the machine left unread must be whole too
+	}
+	if closeErr := r.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("node: restore snapshot %d of group %d: %w", index, a.group.id, err)
+	}
+	a.members, a.clock = meta.ConfState, meta.Time
+	a.applied.Store(meta.Index)
+	a.entriesSince, a.bytesSince = 0, 0
+	return nil
+}
+
+// restore loads a snapshot that a leader sent in place of its log.
+func (a *applier) restore(s *pb.Snapshot) error {
+	index := s.GetMetadata().GetIndex()
+	begin := time.Now()
+	if err := a.load(index); err != nil {
+		return err
+	}
+	a.group.log.Info("snapshot restored", "index", index, "took", time.Since(begin))
+	return a.group.snapshots.settle(index)
+}
+
+// maybeSnapshot cuts a snapshot when enough was applied since the last one, or when asked. The
+// machine writes its state on this goroutine, because nothing may change it meanwhile; the syncing
+// happens beside.
+func (a *applier) maybeSnapshot(asked bool) error {
+	o := a.group.node.options
+	due := a.entriesSince >= o.SnapshotEntries || a.bytesSince >= o.SnapshotBytes
+	if asked && a.entriesSince == 0 {
+		asked = a.group.snapshots.newest.Load() == nil
+	}
+	if !due && !asked || a.applied.Load() == 0 {
+		return nil
+	}
+	s := &a.group.snapshots
+	if !s.cutting.CompareAndSwap(false, true) {
+		return nil // the next entry asks again
+	}
+	term, err := a.group.wal.Term(a.applied.Load())
+	if err != nil {
+		s.cutting.Store(false)
+		return fmt.Errorf("node: term of entry %d: %w", a.applied.Load(), err)
+	}
+	w, err := a.group.node.snaps.Create(snap.Meta{Group: a.group.id, Index: a.applied.Load(),
+		Term: term, ConfState: a.members, Time: a.clock})
+	if err != nil {
+		s.missed(err)
+		return nil
+	}
+	if err := a.machine.Snapshot(w); err != nil {
+		s.missed(errors.Join(err, w.Abort()))
+		return nil
+	}
+	a.entriesSince, a.bytesSince = 0, 0
+	a.group.node.background.Go(func() { s.commit(w) })
+	return nil
+}
+
+// missed notes a snapshot that could not be cut. The log keeps everything meanwhile; the next try
+// comes when as much again was applied.
+func (s *snapshots) missed(err error) {
+	s.group.log.Error("snapshot not cut", "err", err)
+	s.group.apply.entriesSince, s.group.apply.bytesSince = 0, 0
+	s.cutting.Store(false)
+}
+
+// commit makes a written snapshot durable, then frees what it replaces.
+func (s *snapshots) commit(w *snap.Writer) {
+	defer s.cutting.Store(false)
+	begin := time.Now()
+	m, err := w.Commit()
+	if err == nil {
+		s.group.log.Info("snapshot cut", "index", m.Index, "bytes", m.Size,
+			"took", time.Since(begin))
+		err = s.settle(m.Index)
+	}
+	if err != nil {
+		s.group.log.Error("snapshot not cut", "err", err)
+	}
+}
+
+// settle makes the snapshot at index the newest that counts, removes those it replaces, and has the
+// log truncated behind the oldest one kept. Snapshots beyond index came from a leader and wait for
+// raft to take them.
+func (s *snapshots) settle(index uint64) error {
+	g := s.group
+	var kept []snap.Manifest
+	for _, m := range g.node.snaps.List(g.id) {
+		switch {
+		case m.Index > index:
+		case len(kept) < snapshotsKept:
+			kept = append(kept, m)
+		default:
+			if err := g.node.snaps.Remove(g.id, m.Index); err != nil {
+				return err
+			}
+		}
+	}
+	if len(kept) == 0 || kept[0].Index != index {
+		return fmt.Errorf("node: snapshot %d of group %d is gone", index, g.id)
+	}
+	s.newest.Store(&kept[0])
+	if len(kept) < snapshotsKept {
+		return nil
+	}
+	oldest := kept[len(kept)-1].Index
+	g.node.appender.upkeep.put(func() {
+		if err := g.node.wal.Compact(g.id, oldest); err != nil {
+			g.node.fail(fmt.Errorf("node: compact group %d to %d: %w", g.id, oldest, err))
+		}
+	})
+	return nil
+}
