@@ -69,7 +69,7 @@ type Lost struct {
 func (r *Replica) Ready(now int64) Ready {
 	var out Ready
 	r.propose(now, &out)
-	if leader := r.leader(); r.reads.startable(leader) {
+	if leader := r.reader(); r.reads.startable(leader) {
 		r.rn.ReadIndex(readID(r.reads.start(leader)))
 	}
 	if !r.rn.HasReady() {
@@ -288,6 +288,7 @@ func (r *Replica) lastOf(entries []*pb.Entry) uint64 {
 func (r *Replica) apply(m *pb.Message, out *Ready) *Apply {
 	a := &Apply{Entries: m.GetEntries(), Done: m.GetResponses()}
 	for i, e := range a.Entries {
+		r.applyTerm = e.GetTerm()
 		r.liftFence(e.GetTerm(), out)
 		if e.GetType() != pb.EntryNormal {
 			if state := r.changeMembers(e, out); state != nil {

@@ -70,6 +70,8 @@ type Replica struct {
 	commit uint64
 	// last is the index of the last entry handed to the log.
 	last uint64
+	// applyTerm is the term of the last entry handed out to be applied.
+	applyTerm uint64
 	// ahead counts the appends of new entries that were handed out and not acknowledged.
 	ahead int
 
@@ -221,7 +223,7 @@ func (r *Replica) Campaign() error { return r.rn.Campaign() }
 
 // HasReady reports whether Ready has anything to hand out.
 func (r *Replica) HasReady() bool {
-	return r.rn.HasReady() || r.reads.startable(r.leader()) || r.queueMoves()
+	return r.rn.HasReady() || r.reads.startable(r.reader()) || r.queueMoves()
 }
 
 // Status of a replica; cheap.
@@ -242,8 +244,16 @@ func (r *Replica) Status() Status {
 		Queued: len(r.queue), Fenced: r.fence != 0, Fault: r.fault}
 }
 
-// leader is the leader that raft knows now.
-func (r *Replica) leader() uint64 { return r.rn.BasicStatus().Lead }
+// reader is the leader that a round of ReadIndex can ask now. This replica itself can be asked when
+// an entry of its own term is committed: before, it may not know how far the terms before it were
+// (thesis section 6.4). raft minds that in every group but one of a single voter.
+func (r *Replica) reader() uint64 {
+	status := r.rn.BasicStatus()
+	if status.Lead == r.config.ID && r.applyTerm != status.GetTerm() {
+		return raft.None
+	}
+	return status.Lead
+}
 
 // readID makes the context of a read round.
 func readID(id uint64) []byte { return binary.LittleEndian.AppendUint64(nil, id) }
