@@ -1,0 +1,116 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/connectraft/connect/node"
+)
+
+// adminListener serves operators and their tools over HTTP.
+type adminListener struct {
+	server   *Server
+	listener net.Listener
+	http     *http.Server
+	served   sync.WaitGroup
+}
+
+const (
+	adminHeaderBytes = 16 << 10
+	adminReadTime    = 10 * time.Second
+	adminWriteTime   = 2 * time.Minute // a profile of a minute has to fit
+	adminIdleTime    = time.Minute
+)
+
+func newAdminListener(s *Server, l net.Listener) *adminListener {
+	a := &adminListener{server: s, listener: l}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", a.healthz)
+	mux.HandleFunc("GET /readyz", a.readyz)
+	mux.HandleFunc("GET /status", a.status)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	a.http = &http.Server{
+		Handler:           mux,
+		MaxHeaderBytes:    adminHeaderBytes,
+		ReadHeaderTimeout: adminReadTime,
+		ReadTimeout:       adminReadTime,
+		WriteTimeout:      adminWriteTime,
+		IdleTimeout:       adminIdleTime,
+		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
+	}
+	return a
+}
+
+func (a *adminListener) start() {
+	a.served.Go(func() {
+		if err := a.http.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+			a.server.logger.Error("admin listener stopped", "error", err)
+		}
+	})
+}
+
+// close ends the listener; requests in flight may finish until ctx ends.
+func (a *adminListener) close(ctx context.Context) {
+	if err := a.http.Shutdown(ctx); err != nil {
+		_ = a.http.Close()
+	}
+	_ = a.listener.Close() // when it was never started
+	a.served.Wait()
+}
+
+// healthz says that the process runs and its node can go on.
+func (a *adminListener) healthz(w http.ResponseWriter, _ *http.Request) {
+	answerReady(w, a.server.Err())
+}
+
+// readyz says whether clients are served well here, and why not.
+func (a *adminListener) readyz(w http.ResponseWriter, _ *http.Request) {
+	answerReady(w, a.server.ready())
+}
+
+func answerReady(w http.ResponseWriter, err error) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if err != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = fmt.Fprintln(w, err)
+		return
+	}
+	_, _ = fmt.Fprintln(w, "ok")
+}
+
+// ready returns nil when the service answers on this node, else why it does not.
+func (s *Server) ready() error {
+	if err := s.Err(); err != nil {
+		return err
+	}
+	if s.clients.stopping() {
+		return node.ErrClosed
+	}
+	return s.group.Ready()
+}
+
+// status shows the state of the node as JSON, a field to a line.
+func (a *adminListener) status(w http.ResponseWriter, _ *http.Request) {
+	body, err := json.MarshalIndent(a.server.status(), "", "  ")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(append(body, '\n'))
+}

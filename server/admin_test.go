@@ -1,0 +1,108 @@
+package server_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/connectraft/connect/config"
+)
+
+func get(t *testing.T, cfg *config.Config, path string) (status int, body string) {
+	t.Helper()
+	client := http.Client{Timeout: waitMax, Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Get("http://" + cfg.Self().Admin + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	b, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(b)
+}
+
+// waitReady waits until the server says that it serves.
+func waitReady(t *testing.T, cfg *config.Config) {
+	t.Helper()
+	var body string
+	for deadline := time.Now().Add(waitMax); time.Now().Before(deadline); {
+		var status int
+		if status, body = get(t, cfg, "/readyz"); status == http.StatusOK {
+			return
+		}
+		if strings.TrimSpace(body) == "" {
+			t.Fatalf("not ready, status %d, and no reason", status)
+		}
+	}
+	t.Fatalf("not ready: %s", body)
+}
+
+func TestAdmin(t *testing.T) {
+	_, cfg := open(t, counterService, "")
+	waitReady(t, cfg)
+	c := dial(t, cfg)
+	c.expect("incr\r\nget\r\nnope\r\nping\r\n", ":1", ":1",
+		"-ERR unknown command 'nope', with args beginning with: ", "+PONG")
+
+	if status, body := get(t, cfg, "/healthz"); status != http.StatusOK || body != "ok\n" {
+		t.Errorf("/healthz: %d %q", status, body)
+	}
+	_, metrics := get(t, cfg, "/metrics")
+	for _, want := range []string{
+		`connect_commands_total{kind="write",outcome="applied"} 1`,
+		`connect_commands_total{kind="read",outcome="applied"} 1`,
+		`connect_command_seconds_count{kind="write"} 1`,
+		`connect_refused_commands_total 1`,
+		`connect_builtin_commands_total 1`,
+		`connect_connections 1`,
+		`connect_raft_is_leader{group="1"} 1`,
+	} {
+		if !strings.Contains(metrics, want+"\n") {
+			t.Errorf("no %s in /metrics", want)
+		}
+	}
+	if status, _ := get(t, cfg, "/debug/pprof/heap"); status != http.StatusOK {
+		t.Errorf("/debug/pprof/heap: %d", status)
+	}
+	if status, _ := get(t, cfg, "/nothing"); status != http.StatusNotFound {
+		t.Errorf("/nothing: %d", status)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	_, cfg := open(t, counterService, "")
+	waitReady(t, cfg)
+	dial(t, cfg).expect("incr\r\n", ":1")
+	_, body := get(t, cfg, "/status")
+	var status struct {
+		ID      uint64
+		Cluster string
+		Role    string
+		Term    uint64
+		Leader  uint64
+		Applied uint64
+		PID     int
+		Groups  []map[string]any
+		Members []struct{ Client string }
+	}
+	if err := json.Unmarshal([]byte(body), &status); err != nil {
+		t.Fatal(err)
+	}
+	if status.ID != 1 || status.Cluster != "test" || status.Role != "leader" || status.Leader != 1 ||
+		status.Term == 0 || status.Applied == 0 || status.PID == 0 || len(status.Groups) != 1 {
+		t.Errorf("got %+v", status)
+	}
+	if len(status.Members) != 1 || status.Members[0].Client != cfg.Self().Client {
+		t.Errorf("members: %+v", status.Members)
+	}
+	for _, line := range []string{`  "id": 1,`, `  "role": "leader",`} { // scripts read lines
+		if !strings.Contains(body, "\n"+line+"\n") {
+			t.Errorf("no line %q in %s", line, body)
+		}
+	}
+}

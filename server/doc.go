@@ -1,0 +1,43 @@
+// Package server makes a service out of a state machine: a node of the cluster, a listener for
+// clients and one for operators, all described by one configuration file.
+//
+// The shortest service is a struct and a call of [Main]; example/counter shows it whole. A program
+// that has more to do than to serve uses [Open] or [Run].
+//
+// # Clients
+//
+// The client port speaks two protocols. A connection whose first byte is that of package client's
+// binary protocol (docs/protocol.md) speaks it; every other one speaks RESP, the protocol of
+// Redis, with arrays or with plain lines of text. Any node takes any command; a follower forwards
+// to the leader.
+//
+// The commands of one RESP connection take effect in the order in which they were sent, also when
+// the client does not wait for answers in between (pipelining). Consecutive writes travel
+// together, as do consecutive reads; a change from one to the other waits for what is in flight.
+//
+// Besides the commands of the service every server answers PING, ECHO, QUIT, SELECT 0, INFO,
+// COMMAND, CONFIG GET, HELLO and CLIENT SETNAME, SETINFO, GETNAME, ID, so that the usual clients
+// connect. A command of the service with one of these names takes its place.
+//
+// # Errors
+//
+// The first word of a RESP error tells what became of the command:
+//
+//	ERR          refused, or the service's own answer
+//	CLUSTERDOWN  not applied: no leader until the request timeout ended
+//	NOTLEADER    not applied: the node that was asked as the leader is not; names the leader
+//	OVERLOADED   not applied: too many commands in flight; try again later
+//	TOOLARGE     not applied: larger than limits.command
+//	DISKFULL     not applied: no room on the leader's disk; reads go on
+//	CLOSED       not applied: the node is shutting down; ask another
+//	FAILED       not applied: the service stopped on this node; ask another
+//	UNKNOWN      a write may have been applied, or may yet be; a read was not answered in time
+//
+// After "ERR Protocol error" the server closes the connection: where the next command begins is
+// not known.
+//
+// # Operators
+//
+// The admin listener serves /healthz (the process runs), /readyz (it serves clients, or 503 and
+// why not), /status (JSON), /metrics (Prometheus) and /debug/pprof. It has no authentication.
+package server

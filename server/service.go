@@ -1,0 +1,78 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/connectraft/connect/statemachine"
+)
+
+// Service is what a server serves: a state machine and the commands that reach it. It is for one
+// server; another server needs a service with a machine of its own.
+type Service struct {
+	machine  statemachine.Machine
+	commands commandTable
+	err      error // why it cannot be served; reported when a server is opened with it
+}
+
+// RESP makes a service out of a typed state machine and its commands. Clients reach it with the
+// Redis protocol, with a plain line of text, or with package client.
+//
+// R is the type of the machine's answers: an int, int64, uint64 or bool becomes an integer, a
+// string or []byte a bulk string, [Simple] a simple string, a []string, [][]byte or []any an
+// array; with R = any each answer may be another of these, and nil is the null. An error of Apply
+// or Query becomes an error whose text gets the prefix "ERR " unless it begins with a word in
+// capitals.
+func RESP[R any](machine statemachine.StateMachine[Command, R], commands ...CommandSpec) Service {
+	table, err := newCommandTable(commands)
+	answer := reflect.TypeFor[R]()
+	if answer.Kind() != reflect.Interface {
+		if _, ok := appendAnswer(nil, reflect.Zero(answer).Interface()); !ok {
+			err = errors.Join(err, fmt.Errorf("server: answers of type %v have no RESP form", answer))
+		}
+	}
+	codec := respCodec[R]{commands: table}
+	return Service{
+		machine:  statemachine.Typed[Command, R](machine, codec),
+		commands: table,
+		err:      err,
+	}
+}
+
+// respCodec puts commands into the log in the form of package wire, and answers into RESP, so that
+// the node which a client asked sends them on as they are.
+type respCodec[R any] struct{ commands commandTable }
+
+var _ statemachine.Codec[Command, any] = respCodec[any]{}
+
+func (c respCodec[R]) AppendCommand(dst []byte, command Command) []byte {
+	return appendCommand(dst, command)
+}
+
+func (c respCodec[R]) ParseCommand(src []byte) (Command, error) {
+	command, _, err := c.commands.parse(src)
+	return command, err
+}
+
+func (c respCodec[R]) AppendAnswer(dst []byte, answer R, err error) []byte {
+	if err != nil {
+		return appendError(dst, err.Error())
+	}
+	start := len(dst)
+	dst, ok := appendAnswer(dst, answer)
+	if !ok {
+		return appendError(dst[:start], noForm(answer))
+	}
+	return dst
+}
+
+// check refuses bytes that are no command of the service of this kind. Those that pass can be
+// parsed by every node, so one client cannot stop the service with one bad request.
+func (s Service) check(payload []byte, kind commandKind) error {
+	command, spec, err := s.commands.parse(payload)
+	if err == nil && spec.kind != kind {
+		return fmt.Errorf("ERR '%s' is sent as the wrong kind of request", command.Name())
+	}
+	return err
+}
