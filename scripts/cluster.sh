@@ -183,14 +183,21 @@ field() {
 	echo "?"
 }
 
-role_of() { field role "$(http "$1" /status)"; }
-ready() { [[ $(http "$1" /readyz) == "HTTP/"*" 200 "* ]]; }
+# status_of prints the status of a node. The one that answers must be ours: another cluster may have
+# the port.
+status_of() {
+	local pid json
+	pid=$(pid_of "$1") && json=$(http "$1" /status) && [[ $(field pid "$json") == "$pid" ]] &&
+		printf '%s\n' "$json"
+}
+
+ready() { status_of "$1" >/dev/null && [[ $(http "$1" /readyz) == "HTTP/"*" 200 "* ]]; }
 
 # leader prints the number of a leader that serves.
 leader() {
-	local n
+	local n json
 	for n in $(every_node); do
-		if [[ $(role_of "$n") == leader ]] && ready "$n"; then
+		if json=$(status_of "$n") && [[ $(field role "$json") == leader ]] && ready "$n"; then
 			echo "$n"
 			return
 		fi
@@ -198,14 +205,18 @@ leader() {
 	return 1
 }
 
-# wait_serving waits until every node that runs is ready. At the end of the time a leader is enough.
+# wait_serving waits until every node that runs is ready. At the end of the time a leader is enough;
+# when no node runs any more there is nothing to wait for.
 wait_serving() {
-	local n waiting deadline=$((SECONDS + $1))
+	local n running waiting deadline=$((SECONDS + $1))
 	while ((SECONDS < deadline)); do
-		waiting=0
+		running=0 waiting=0
 		for n in $(every_node); do
-			pid_of "$n" >/dev/null && ! ready "$n" && waiting=1
+			pid_of "$n" >/dev/null || continue
+			running=1
+			ready "$n" || waiting=1
 		done
+		((running == 1)) || return 1
 		if ((waiting == 0)); then
 			leader >/dev/null && return
 		fi
@@ -237,7 +248,7 @@ start() {
 	if ! wait_serving "$seconds_to_serve"; then
 		show_logs $(every_node)
 		for n in ${started[@]+"${started[@]}"}; do end "$n" TERM; done
-		fail "no leader serves after $seconds_to_serve s; the nodes are stopped again"
+		fail "no leader serves within $seconds_to_serve s; the nodes are stopped again"
 	fi
 	status
 	for n in $(every_node); do
@@ -262,7 +273,7 @@ status() {
 			echo "id $n  role down       term -  applied -  pid -"
 			continue
 		fi
-		json=$(http "$n" /status) || json=
+		json=$(status_of "$n") || json=
 		printf 'id %s  role %-9s  term %s  applied %s  pid %s\n' "$n" "$(field role "$json")" \
 			"$(field term "$json")" "$(field applied "$json")" "$pid"
 	done
