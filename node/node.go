@@ -122,7 +122,7 @@ func (n *Node) openTransport() error {
 		Address:     self.Address,
 		Listener:    listener,
 		Handler:     handler{n},
-		Logger:      n.log,
+		Logger:      n.options.Logger,
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close())

@@ -211,16 +211,18 @@ func TestRefusesToStart(t *testing.T) {
 	c.StartAll()
 	c.Ready(20 * time.Second)
 
+	// Nodes with addresses of their own, and the directories of others.
+	thieves := proctest.New(t, binary, 3, "")
 	t.Run("on the directory of a running node", func(t *testing.T) {
-		twin := *c.Nodes[0]
-		mustSay(t, refusal(t, c, &twin, 1), "lock", twin.Dir)
+		thief := *thieves.Nodes[0]
+		thief.Dir = c.Nodes[0].Dir
+		mustSay(t, refusal(t, thieves, &thief, 1), "locked", thief.Dir)
 	})
 	t.Run("on the directory of another node", func(t *testing.T) {
-		c.Kill(c.Nodes[0])
 		c.Kill(c.Nodes[1])
-		thief := *c.Nodes[0]
+		thief := *thieves.Nodes[0]
 		thief.Dir = c.Nodes[1].Dir
-		mustSay(t, refusal(t, c, &thief, 1), "belongs to node 2", thief.Dir)
+		mustSay(t, refusal(t, thieves, &thief, 1), "belongs to node 2", thief.Dir)
 		c.StartAll()
 		c.Ready(20 * time.Second)
 	})

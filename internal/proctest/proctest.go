@@ -23,7 +23,7 @@ import (
 // Build compiles a main package of the module and returns the path of the binary.
 func Build(t testing.TB, pkg string) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), filepath.Base(pkg))
+	binary := filepath.Join(t.TempDir(), "program")
 	out, err := exec.Command("go", "build", "-o", binary, pkg).CombinedOutput()
 	if err != nil {
 		t.Fatalf("build %s: %v\n%s", pkg, err, out)
@@ -121,14 +121,13 @@ func (c *Cluster) Start(n *Node) {
 		c.t.Fatal(err)
 	}
 	defer log.Close()
-	n.cmd = c.Command(n)
-	n.cmd.Stdout, n.cmd.Stderr = log, log
-	if err := n.cmd.Start(); err != nil {
+	cmd := c.Command(n)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	n.ended = ended
-	cmd := n.cmd
+	n.cmd, n.ended = cmd, ended
 	go func() { ended <- cmd.Wait() }()
 }
 
