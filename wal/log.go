@@ -2,78 +2,200 @@ package wal
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
-
-	"go.etcd.io/raft/v3/raftpb"
 )
 
-var errUnfinished = errors.New("wal: the package is being written")
+// Log is the write-ahead log of one process. Its methods may be called from any goroutine; those
+// that write (Append, Compact, RemoveGroup, Mend, Unfence, Close) run one after the other.
+//
+// A write is encoded, written and synced in the goroutine of its caller, which is then called the
+// appender. The only goroutine of the log is the worker, which prepares segments, writes the
+// superblock and removes files.
+type Log struct {
+	o        Options
+	identity Identity
+	lock     io.Closer
+	worker   *worker
 
-// Log is the write-ahead log of one process.
-type Log struct{}
+	// appender serialises the calls that write. It is held across I/O: that is its purpose.
+	appender sync.Mutex
 
-// Open opens or creates the log.
-func Open(o Options) (*Log, error) { return nil, errUnfinished }
+	groups struct {
+		sync.RWMutex
+		byID map[uint64]*Group
+	}
+	segs struct {
+		sync.RWMutex
+		// list has the segments that the log consists of, oldest first; the last one is active.
+		list []*segment
+	}
+	// failed is the first error of a write or a sync.
+	failed atomic.Pointer[error]
+	closed atomic.Bool
+	// syncStarted is when the sync in flight began, in nanoseconds of Options.Now; 0: none is.
+	syncStarted atomic.Int64
+	syncs       atomic.Uint64
+	syncNanos   atomic.Int64
+	rotations   atomic.Uint64
+
+	// What follows belongs to the appender.
+
+	active *segment
+	// next is a prepared segment that a rotation took and did not come to use.
+	next *segment
+	// durable is up to where the active segment is synced; active.end is where the next write goes.
+	durable  int64
+	sequence uint64 // of the next frame
+	nextID   uint64 // above every segment id in use
+	round    uint64 // counts appends, see tip
+	staged   []stagedFrame
+	buf      []byte
+	cache    cache
+	super    superState
+}
+
+// bufferBytesKept bounds the write buffer that is kept from one append to the next.
+const bufferBytesKept = 8 << 20
 
 // Identity returns whose log it is.
-func (l *Log) Identity() Identity { return Identity{} }
+func (l *Log) Identity() Identity { return l.identity }
 
-// Groups returns the ids of the groups that have state, sorted.
-func (l *Log) Groups() []uint64 { return nil }
+// Groups returns the ids of the groups that have state, in ascending order.
+func (l *Log) Groups() []uint64 {
+	var ids []uint64
+	for _, g := range l.sortedGroups() {
+		if g.exists() {
+			ids = append(ids, g.id)
+		}
+	}
+	return ids
+}
 
-// Group returns the log of a group, never nil.
-func (l *Log) Group(id uint64) *Group { return &Group{} }
+// exists says whether the group has state.
+func (g *Group) exists() bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.sequence != 0
+}
 
-// Append writes updates in order as one write.
-func (l *Log) Append(updates []Update, sync bool) error { return errUnfinished }
+// sortedGroups returns every group that was asked for or has state, by id.
+func (l *Log) sortedGroups() []*Group {
+	l.groups.RLock()
+	defer l.groups.RUnlock()
+	groups := make([]*Group, 0, len(l.groups.byID))
+	for _, g := range l.groups.byID {
+		groups = append(groups, g)
+	}
+	slices.SortFunc(groups, func(a, b *Group) int {
+		if a.id < b.id {
+			return -1
+		}
+		return 1
+	})
+	return groups
+}
 
-// Compact says that the entries of a group up to index are not needed any more.
-func (l *Log) Compact(group, index uint64) error { return errUnfinished }
+// Group returns the log of a group. An id that the log does not know gives an empty group, which
+// fills when something is appended to it. The same id always gives the same pointer.
+func (l *Log) Group(id uint64) *Group {
+	l.groups.RLock()
+	g := l.groups.byID[id]
+	l.groups.RUnlock()
+	if g != nil {
+		return g
+	}
+	l.groups.Lock()
+	defer l.groups.Unlock()
+	if g = l.groups.byID[id]; g == nil {
+		g = &Group{id: id, log: l}
+		g.index.reset(0)
+		l.groups.byID[id] = g
+	}
+	return g
+}
 
-// RemoveGroup forgets a group.
-func (l *Log) RemoveGroup(group uint64) error { return errUnfinished }
+// Err returns the error that poisoned the log, nil while it is good.
+func (l *Log) Err() error {
+	if p := l.failed.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
 
-// Mend fills the hole of a fenced group.
-func (l *Log) Mend(group uint64, entries []*raftpb.Entry) error { return errUnfinished }
+// SyncStarted returns when the sync in flight began, by Options.Now; the zero time if none is.
+// A leader whose sync hangs hands over.
+func (l *Log) SyncStarted() time.Time {
+	n := l.syncStarted.Load()
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
+}
 
-// Unfence lifts the fence of a group.
-func (l *Log) Unfence(group uint64) error { return errUnfinished }
+// poison keeps the first error for the life of the log and returns what callers get.
+func (l *Log) poison(cause error) error {
+	err := fmt.Errorf("%w: %w", ErrPoisoned, cause)
+	if l.failed.CompareAndSwap(nil, &err) {
+		l.o.Logger.Error("log is poisoned", "dir", l.o.Dir, "error", cause)
+	}
+	return *l.failed.Load()
+}
 
-// SyncStarted returns when the sync in flight began; the zero time if there is none.
-func (l *Log) SyncStarted() time.Time { return time.Time{} }
+// usable says why the log takes no writes, if so.
+func (l *Log) usable() error {
+	if l.closed.Load() {
+		return ErrClosed
+	}
+	return l.Err()
+}
 
-// Full says that the disk has no room for the next segment.
-func (l *Log) Full() bool { return false }
+func (l *Log) usableForReads() error {
+	if l.closed.Load() {
+		return ErrClosed
+	}
+	return nil
+}
 
-// Err returns the error that poisoned the log.
-func (l *Log) Err() error { return nil }
+// Close makes everything appended durable, writes the superblock and gives the directory free. It
+// waits for the worker. The first call does so; later ones return nil. A log that is poisoned is
+// closed without writing.
+func (l *Log) Close() error {
+	l.appender.Lock()
+	defer l.appender.Unlock()
+	if l.closed.Load() {
+		return nil
+	}
+	var err error
+	if l.Err() == nil {
+		err = l.syncActive()
+	}
+	l.closed.Store(true)
+	err = errors.Join(err, l.worker.stop())
+	if l.Err() == nil {
+		err = errors.Join(err, l.writeSuperblock(true))
+	}
+	return errors.Join(err, l.releaseFiles(), l.super.close(), l.lock.Close())
+}
 
-// Stats returns a picture of the log.
-func (l *Log) Stats() Stats { return Stats{} }
-
-// Close ends the log.
-func (l *Log) Close() error { return errUnfinished }
-
-// Group reads the log of one raft group.
-type Group struct{}
-
-// State returns the hard state.
-func (g *Group) State() State { return State{} }
-
-// Mark returns where the log begins.
-func (g *Group) Mark() Mark { return Mark{} }
-
-// Entries returns entries [lo, hi).
-func (g *Group) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) { return nil, errUnfinished }
-
-// Term returns the term of the entry at index.
-func (g *Group) Term(index uint64) (uint64, error) { return 0, errUnfinished }
-
-// FirstIndex returns the index of the first entry.
-func (g *Group) FirstIndex() uint64 { return 0 }
-
-// LastIndex returns the index of the last entry.
-func (g *Group) LastIndex() uint64 { return 0 }
-
-// Damage is not nil for a group that is fenced.
-func (g *Group) Damage() *DamageError { return nil }
+// releaseFiles lets go of every file; readers that still use one close it themselves.
+func (l *Log) releaseFiles() error {
+	l.segs.Lock()
+	list := l.segs.list
+	l.segs.list = nil
+	l.segs.Unlock()
+	var errs []error
+	for _, s := range list {
+		errs = append(errs, s.release())
+	}
+	for _, s := range []*segment{l.next, l.worker.takePrepared()} {
+		if s != nil {
+			errs = append(errs, s.release())
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,270 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/connectraft/connect/internal/vfs"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Append writes updates in order as one write and, with sync, makes everything appended so far
+// durable with one sync before it returns. Without updates it only syncs. What is appended is
+// visible through Group when it returns, not before.
+//
+// ErrInvalid and ErrDiskFull leave the log as it was. After any other error it is poisoned: what
+// the disk has of these updates is unknown, and this and every later call returns the same error.
+func (l *Log) Append(updates []Update, sync bool) error {
+	l.appender.Lock()
+	defer l.appender.Unlock()
+	if err := l.usable(); err != nil {
+		return err
+	}
+	l.beginRound()
+	for i := range updates {
+		if err := l.stageUpdate(&updates[i]); err != nil {
+			return err
+		}
+	}
+	return l.commit(sync)
+}
+
+// commit writes what is staged, syncs if asked to, publishes, and then sees to what has become
+// due.
+func (l *Log) commit(sync bool) error {
+	rotated, err := l.writeStaged()
+	if err != nil {
+		return err
+	}
+	if sync {
+		if err := l.syncActive(); err != nil {
+			return err
+		}
+	}
+	for i := range l.staged {
+		l.publish(&l.staged[i])
+	}
+	l.publishSequences()
+	l.cache.evict()
+	return l.maintain(rotated)
+}
+
+// writeStaged encodes and writes the staged frames, to the next segment if the active one has no
+// room, and reports whether it went there.
+func (l *Log) writeStaged() (rotated bool, _ error) {
+	need := int64(0)
+	for i := range l.staged {
+		f := &l.staged[i]
+		n := frameBytesOf(&f.header, &f.source)
+		if n > payloadBytesMax {
+			return false, fmt.Errorf("%w: group %d: update of %d bytes, allowed are %d",
+				ErrInvalid, f.header.group, n, payloadBytesMax)
+		}
+		need += n
+	}
+	if need == 0 {
+		return false, nil
+	}
+	if need = alignUp(need, sectorBytes); need > payloadBytesMax {
+		return false, fmt.Errorf("%w: append of %d bytes, allowed are %d", ErrInvalid, need,
+			payloadBytesMax)
+	}
+	target, at, sequence := l.active, l.active.end, l.sequence
+	l.buf = l.buf[:0]
+	if at+need > target.size {
+		next, err := l.takeNext(need)
+		if err != nil {
+			return false, err
+		}
+		target, at, rotated = next, 0, true
+		sequence = l.putActivation(next, l.active.id, l.active.end)
+	}
+	l.putStaged(target, at, sequence)
+	if err := l.writeBuffer(target, at); err != nil {
+		return false, err
+	}
+	if rotated {
+		l.adopt(target)
+	}
+	target.end = at + int64(len(l.buf))
+	l.sequence = l.staged[len(l.staged)-1].header.sequence + 1
+	if cap(l.buf) > bufferBytesKept {
+		l.buf = nil
+	}
+	return rotated, nil
+}
+
+// putStaged encodes the staged frames behind what the buffer has; at is where the buffer goes.
+func (l *Log) putStaged(target *segment, at int64, sequence uint64) {
+	durable := uint64(0)
+	if target == l.active {
+		durable = uint64(l.durable)
+	}
+	for i := range l.staged {
+		f := &l.staged[i]
+		t := l.tipOf(f.group)
+		f.offset = at + int64(len(l.buf))
+		f.header.durable = durable
+		f.header.sequence, f.header.previous = sequence, t.sequence
+		t.sequence = sequence
+		sequence++
+		l.buf = putFrame(l.buf, &f.header, &f.source, target.salt, at)
+	}
+	l.buf = pad(l.buf, 0, sectorBytes)
+}
+
+// writeBuffer writes the buffer to a segment. A disk that took nothing because it is full leaves
+// everything as it was; any other failure poisons the log.
+func (l *Log) writeBuffer(target *segment, at int64) error {
+	n, err := target.file.WriteAt(l.buf, at)
+	switch {
+	case err == nil:
+		return nil
+	case n == 0 && errors.Is(err, vfs.ErrNoSpace):
+		return fmt.Errorf("%w: write segment %d: %w", ErrDiskFull, target.id, err)
+	}
+	return l.poison(fmt.Errorf("write segment %d at %d: %w", target.id, at, err))
+}
+
+// syncActive makes everything that is written durable.
+func (l *Log) syncActive() error {
+	if l.durable == l.active.end {
+		return nil
+	}
+	start := l.o.Now()
+	l.syncStarted.Store(start.UnixNano())
+	err := l.active.file.SyncData()
+	l.syncStarted.Store(0)
+	l.syncs.Add(1)
+	l.syncNanos.Add(int64(l.o.Now().Sub(start)))
+	if err != nil {
+		return l.poison(fmt.Errorf("sync segment %d: %w", l.active.id, err))
+	}
+	l.durable = l.active.end
+	return nil
+}
+
+// publishSequences tells the groups the sequences of their last frames, those of checkpoints too.
+func (l *Log) publishSequences() {
+	for i := range l.staged {
+		if l.staged[i].header.kind != frameRemove {
+			l.publishSequence(l.staged[i].group)
+		}
+	}
+}
+
+func (l *Log) publishSequence(g *Group) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sequence = g.tip.sequence
+}
+
+// publish makes a written frame visible.
+func (l *Log) publish(f *stagedFrame) {
+	g, h := f.group, &f.header
+	l.dropLive(g, h)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.state = h.state
+	switch h.kind {
+	case frameAppend:
+		if f.mark != nil {
+			l.publishMark(g, f)
+		}
+		if len(f.source.entries) > 0 {
+			l.cache.truncate(g, h.first)
+			g.index.truncate(h.first - 1)
+			l.publishEntries(g, f)
+			l.cache.add(g, f.source.entries)
+		}
+		g.visible = g.index.last
+		if g.damage != nil {
+			g.describe(nil)
+		}
+	case frameCompact:
+		g.mark.Index, g.mark.Term = h.base, h.baseTerm
+		l.cache.compact(g, h.base)
+		g.index.compact(h.base)
+		if g.damage != nil {
+			g.describe(nil)
+		}
+	case frameFill:
+		l.publishFill(g, f)
+	case frameFence:
+		l.publishFence(g)
+	case frameRemove:
+		l.cache.truncate(g, 0)
+		g.clear()
+	}
+}
+
+func (l *Log) publishMark(g *Group, f *stagedFrame) {
+	l.cache.truncate(g, 0)
+	g.mark, g.conf = *f.mark, f.source.conf
+	g.index.reset(f.mark.Index)
+	if g.fenced && f.mark.Index >= g.floor {
+		g.fenced, g.floor = false, 0
+		l.o.Logger.Info("fence lifted by a snapshot", "group", g.id, "index", f.mark.Index)
+	}
+}
+
+// publishEntries adds the entries of a frame behind the last one of the index.
+func (l *Log) publishEntries(g *Group, f *stagedFrame) {
+	at := f.offset + frameHeaderBytes + alignUp(int64(f.header.headBytes), frameAlign)
+	live := int64(0)
+	for _, e := range f.source.entries {
+		p := location{term: e.GetTerm(), offset: uint32(at), word: entryWord(e),
+			segment: uint32(l.active.id)}
+		g.index.push(p)
+		at += p.size()
+		live += p.size()
+	}
+	g.bytes.Add(live)
+	l.active.live.Add(live)
+}
+
+// dropLive takes out of the accounts what the frame makes the group drop.
+func (l *Log) dropLive(g *Group, h *header) {
+	from, to := h.first, g.index.last
+	switch {
+	case h.kind == frameFill || h.kind == frameFence:
+		return
+	case h.kind == frameCompact:
+		from, to = g.mark.Index+1, min(h.base, g.index.last)
+	case h.kind == frameRemove || h.has(flagMark):
+		from = g.mark.Index + 1
+	case h.entries == 0:
+		return
+	}
+	l.dropRange(g, from, to)
+}
+
+// dropRange takes the entries [from, to] out of the accounts.
+func (l *Log) dropRange(g *Group, from, to uint64) {
+	var s *segment
+	for i := from; i <= to; i++ {
+		p := g.index.at(i)
+		if p.missing() {
+			continue
+		}
+		if s == nil || s.id != uint64(p.segment) {
+			s = findSegment(l.segs.list, uint64(p.segment))
+		}
+		s.live.Add(-p.size())
+		g.bytes.Add(-p.size())
+	}
+}
+
+// entriesOf is the raw material of frameFill and of moved entries.
+func entriesOf(g *Group, from, to uint64) ([]*raftpb.Entry, error) {
+	var all []*raftpb.Entry
+	for from <= to {
+		part, err := g.Entries(from, to+1, 1<<62)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, part...)
+		from += uint64(len(part))
+	}
+	return all, nil
+}

@@ -1,0 +1,224 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Compact says that a group does not need its entries up to index any more, and removes the
+// segments that no group needs. An index at or before the mark does nothing; one behind LastIndex
+// is ErrInvalid. It syncs only if a file can go, because what makes a file superfluous has to be
+// durable before the file goes; the file itself is removed in the background.
+func (l *Log) Compact(group, index uint64) error {
+	l.appender.Lock()
+	defer l.appender.Unlock()
+	if err := l.usable(); err != nil {
+		return err
+	}
+	g := l.Group(group)
+	l.beginRound()
+	t := l.tipOf(g)
+	switch {
+	case index <= t.base:
+		return nil
+	case index > t.visible:
+		return fmt.Errorf("%w: group %d: compact to %d behind the last index %d", ErrInvalid,
+			group, index, t.visible)
+	}
+	f := l.frame(g, t, frameCompact)
+	f.header.base, f.header.baseTerm = index, l.stagedTerm(g, t, index)
+	if err := l.commit(false); err != nil {
+		return err
+	}
+	return l.free()
+}
+
+// RemoveGroup forgets everything about a group, durably when it returns. It writes a record and
+// touches nothing of other groups. A group without state does nothing.
+func (l *Log) RemoveGroup(group uint64) error {
+	l.appender.Lock()
+	defer l.appender.Unlock()
+	if err := l.usable(); err != nil {
+		return err
+	}
+	g := l.Group(group)
+	if g.sequence == 0 {
+		return nil
+	}
+	l.beginRound()
+	f := l.frame(g, l.tipOf(g), frameRemove)
+	f.header.state = State{}
+	f.header.first, f.header.priorTerm, f.header.base, f.header.baseTerm = 1, 0, 0, 0
+	if err := l.commit(true); err != nil {
+		return err
+	}
+	return l.free()
+}
+
+// clearGroup makes a group as if it had never been. The caller holds g.mu, or is recovery.
+func (g *Group) clear() {
+	g.state, g.mark, g.conf, g.sequence = State{}, Mark{}, nil, 0
+	g.index.reset(0)
+	g.cached, g.cachedFirst, g.visible = nil, 0, 0
+	g.bytes.Store(0)
+	g.fenced, g.floor, g.damage = false, 0, nil
+}
+
+// maintain sees to what an append has made due.
+func (l *Log) maintain(rotated bool) error {
+	if rotated {
+		if err := l.unpin(); err != nil {
+			return err
+		}
+	}
+	l.reclaim()
+	l.refreshSuperblock(rotated)
+	return nil
+}
+
+// free removes segments that no group needs, with a sync if there are any.
+func (l *Log) free() error {
+	if err := l.unpin(); err != nil {
+		return err
+	}
+	if oldest := l.segs.list[0]; oldest == l.active || oldest.live.Load() > 0 {
+		return nil
+	}
+	if err := l.syncActive(); err != nil {
+		return err
+	}
+	l.reclaim()
+	return nil
+}
+
+// reclaim hands the oldest segments to the worker for removal, as far as they have no live entry.
+// The active segment repeats everything else that they say, so it and all that killed the entries
+// must be durable.
+func (l *Log) reclaim() {
+	if l.durable != l.active.end {
+		return
+	}
+	n := 0
+	for l.segs.list[n] != l.active && l.segs.list[n].live.Load() == 0 {
+		n++
+	}
+	if n == 0 {
+		return
+	}
+	dead := l.segs.list[:n]
+	l.segs.Lock()
+	l.segs.list = append([]*segment(nil), l.segs.list[n:]...)
+	l.segs.Unlock()
+	l.worker.removeSegments(dead)
+}
+
+// unpinShare is the part of a segment up to which its live entries are worth being moved.
+const unpinShare = 4
+
+// unpin lets go of the oldest segment if only a little of it is alive and belongs to groups that
+// are small as a whole: each is written again at the end, as a new beginning with all its
+// entries in one frame, so that a crash leaves the old ones or the new ones. The segment itself
+// goes after the next sync.
+func (l *Log) unpin() error {
+	oldest := l.segs.list[0]
+	limit := oldest.size / unpinShare
+	if live := oldest.live.Load(); oldest == l.active || live == 0 || live > limit {
+		return nil
+	}
+	groups := l.pinning(oldest, limit)
+	if len(groups) == 0 {
+		return nil
+	}
+	l.beginRound()
+	for _, g := range groups {
+		if err := l.stageRewrite(g); err != nil {
+			l.o.Logger.Warn("idle group not moved", "group", g.id, "error", err)
+			return nil
+		}
+	}
+	if _, err := l.writeStaged(); err != nil {
+		if errors.Is(err, ErrDiskFull) {
+			return nil
+		}
+		return err
+	}
+	for i := range l.staged {
+		l.publish(&l.staged[i])
+	}
+	l.publishSequences()
+	l.cache.evict()
+	l.o.Logger.Debug("idle groups moved", "groups", len(groups), "from", oldest.id)
+	return nil
+}
+
+// pinning returns the groups whose entries are alive in a segment, nil if they have more than
+// limit bytes in all segments together or if one of them must not be moved.
+func (l *Log) pinning(s *segment, limit int64) []*Group {
+	var groups []*Group
+	here, total := int64(0), int64(0)
+	for _, g := range l.sortedGroups() {
+		if n := g.bytes.Load(); n == 0 || n > limit || g.fenced {
+			continue
+		}
+		n := g.bytesIn(s)
+		if n == 0 {
+			continue
+		}
+		here += n
+		if total += g.bytes.Load(); total > limit {
+			return nil
+		}
+		groups = append(groups, g)
+	}
+	if here != s.live.Load() {
+		return nil
+	}
+	return groups
+}
+
+// bytesIn are the encoded bytes of the group's entries in a segment.
+func (g *Group) bytesIn(s *segment) int64 {
+	n := int64(0)
+	for i := g.index.mark + 1; i <= g.index.last; i++ {
+		if p := g.index.at(i); uint64(p.segment) == s.id {
+			n += p.size()
+		}
+	}
+	return n
+}
+
+// stageRewrite stages all of a group as a new beginning of itself.
+func (l *Log) stageRewrite(g *Group) error {
+	entries, err := entriesOf(g, g.mark.Index+1, g.index.last)
+	if err != nil {
+		return err
+	}
+	mark := g.mark
+	return l.stageUpdate(&Update{Group: g.id, Mark: &mark, Entries: entries})
+}
+
+const (
+	// superblockPeriod and superblockBytes bound how far the superblock lags behind a log that is
+	// being written.
+	superblockPeriod = time.Second
+	superblockBytes  = 8 << 20
+)
+
+// refreshSuperblock asks for a new superblock when the newest one has become old and everything
+// is durable. With Options.Inline only a rotation makes it old, so that no clock decides.
+func (l *Log) refreshSuperblock(rotated bool) {
+	l.super.rotated = l.super.rotated || rotated
+	if l.durable != l.active.end || l.super.sequence == l.sequence {
+		return
+	}
+	due := l.super.rotated
+	if !l.o.Inline {
+		due = due || l.durable-l.super.offset >= superblockBytes ||
+			l.o.Now().Sub(l.super.written) >= superblockPeriod
+	}
+	if due {
+		l.super.rotated = false
+		l.worker.writeSuperblock(l.nextSuperblock(false))
+	}
+}

@@ -1,0 +1,335 @@
+package wal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/connectraft/connect/internal/vfs"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+func newLog(o Options, lock io.Closer) *Log {
+	l := &Log{o: o, lock: lock, sequence: 1, cache: cache{limit: o.CacheBytes}}
+	l.groups.byID = make(map[uint64]*Group)
+	l.worker = newWorker(l)
+	return l
+}
+
+// resume makes the log ready for appends.
+//
+// After a clean close it goes on where it ended. Otherwise it begins a new segment, and moves
+// there what stands in the old one behind the last offset that is known to have been synced: the
+// kernel may hold those pages for clean although a sync of an earlier process had failed. The
+// header of the new segment says where the old one ends, so what was moved and what was torn is
+// never read again, and the whole step counts when its one write is durable.
+func (r *recovery) resume() error {
+	l := r.log
+	l.sequence = max(r.sequence, 1)
+	if r.super != nil {
+		l.sequence = max(l.sequence, r.super.sequence)
+	}
+	if l.identity == (Identity{}) {
+		if err := r.create(); err != nil {
+			return err
+		}
+	}
+	for _, f := range r.chain {
+		f.end = f.sealed
+		l.segs.list = append(l.segs.list, f.segment)
+	}
+	l.nextID = r.nextID()
+	if r.clean() {
+		l.active = r.chain[len(r.chain)-1].segment
+		l.active.end, l.durable = r.end, r.end
+	} else if err := r.begin(); err != nil {
+		l.segs.list = nil
+		return err
+	}
+	l.account()
+	r.handOver()
+	return r.tidy()
+}
+
+// clean says whether the log can go on in its newest segment.
+func (r *recovery) clean() bool {
+	if r.super == nil || !r.super.clean || len(r.chain) == 0 || len(r.replay.regions) > 0 {
+		return false
+	}
+	f := r.chain[len(r.chain)-1]
+	return f.valid && r.super.segment == f.id && r.super.durable == r.end &&
+		r.super.sequence == r.sequence && !r.more
+}
+
+// create decides whose log this is. The superblock is written first, so a crash behind it goes on
+// with the same incarnation.
+func (r *recovery) create() error {
+	l := r.log
+	l.identity = l.o.Identity
+	if l.identity.Incarnation == 0 {
+		var b [8]byte
+		if _, err := io.ReadFull(l.o.Rand, b[:]); err != nil {
+			return fmt.Errorf("wal: draw an incarnation: %w", err)
+		}
+		l.identity.Incarnation = binary.LittleEndian.Uint64(b[:]) | 1
+	}
+	if err := l.super.create(l.o.FS, l.o.Dir); err != nil {
+		return err
+	}
+	s := superblock{counter: 1, identity: l.identity, sequence: 1}
+	l.super.counter = 1
+	if err := l.super.write(s.encode()); err != nil {
+		return fmt.Errorf("wal: %w", err)
+	}
+	return nil
+}
+
+// nextID is above every id that was ever in use.
+func (r *recovery) nextID() uint64 {
+	id := uint64(1)
+	if r.super != nil {
+		id = r.super.segment + 1
+	}
+	if n := len(r.files); n > 0 {
+		id = max(id, r.files[n-1].id+1)
+	}
+	return id
+}
+
+// begin activates a new segment behind the chain.
+func (r *recovery) begin() error {
+	l := r.log
+	previous, cut := r.cut()
+	moved, err := l.moveFrom(cut)
+	if err != nil {
+		return err
+	}
+	s := (*segment)(nil)
+	size := max(l.o.SegmentBytes, alignUp(l.activationBytes(moved), fillAlignBytes))
+	if r.spare != nil {
+		s, r.spare.given, r.spare = r.spare.segment, true, nil
+	} else if s, err = createSegment(l.o.FS, l.o.Dir, l.nextID, l.o.SegmentBytes); err != nil {
+		return diskFull(err)
+	}
+	if s.size < size {
+		err = growSegment(s, size)
+	}
+	if err == nil {
+		err = r.activate(s, previous, cut, moved)
+	}
+	if err != nil {
+		return diskFull(joinClose(err, s))
+	}
+	return nil
+}
+
+// diskFull marks an error for want of space as ErrDiskFull.
+func diskFull(err error) error {
+	if errors.Is(err, vfs.ErrNoSpace) {
+		return fmt.Errorf("%w: %w", ErrDiskFull, err)
+	}
+	return err
+}
+
+func joinClose(err error, s *segment) error {
+	if closeErr := s.release(); closeErr != nil {
+		return fmt.Errorf("%w (and %w)", err, closeErr)
+	}
+	return err
+}
+
+// place is a position in the log.
+type place struct {
+	segment *segment
+	offset  int64
+}
+
+// cut returns the segment that a new one follows, nil for the first, and from where on the log is
+// moved. A segment of which nothing is known to be durable is replaced as a whole.
+func (r *recovery) cut() (*segmentFile, place) {
+	n := len(r.chain)
+	if n == 0 {
+		return nil, place{}
+	}
+	f := r.chain[n-1]
+	if r.durable > 0 {
+		return f, place{segment: f.segment, offset: r.durable}
+	}
+	r.useless = append(r.useless, f)
+	r.chain = r.chain[:n-1]
+	if n == 1 {
+		return nil, place{segment: f.segment}
+	}
+	return r.chain[n-2], place{segment: f.segment}
+}
+
+// moveFrom returns the frames that say again what stands behind a place: a checkpoint of each
+// group as if that had not been written, and then the entries.
+func (l *Log) moveFrom(cut place) ([]stagedFrame, error) {
+	var checkpoints, moved []stagedFrame
+	for _, g := range l.sortedGroups() {
+		if g.sequence == 0 {
+			continue
+		}
+		keep := g.index.last
+		for keep > g.index.mark && cut.moves(g.index.at(keep)) {
+			keep--
+		}
+		checkpoints = append(checkpoints, checkpointOf(g, keep))
+		frames, err := l.moveGroup(g, cut, keep)
+		if err != nil {
+			return nil, err
+		}
+		moved = append(moved, frames...)
+	}
+	return append(checkpoints, moved...), nil
+}
+
+// moves says whether an entry stands behind the cut.
+func (c place) moves(p *location) bool {
+	return !p.missing() && c.segment != nil && uint64(p.segment) == c.segment.id &&
+		int64(p.offset) >= c.offset
+}
+
+// moveGroup makes a frame for every run of entries behind the cut: one that appends those behind
+// keep, and others that fill in.
+func (l *Log) moveGroup(g *Group, cut place, keep uint64) ([]stagedFrame, error) {
+	var frames []stagedFrame
+	for i := g.index.mark + 1; i <= keep; i++ {
+		if !cut.moves(g.index.at(i)) {
+			continue
+		}
+		from := i
+		for i < keep && cut.moves(g.index.at(i+1)) {
+			i++
+		}
+		f, err := l.moveRun(g, frameFill, from, i)
+		if err != nil {
+			return nil, err
+		}
+		frames = append(frames, f)
+	}
+	if keep < g.index.last {
+		f, err := l.moveRun(g, frameAppend, keep+1, g.index.last)
+		if err != nil {
+			return nil, err
+		}
+		frames = append(frames, f)
+	}
+	return frames, nil
+}
+
+// moveRun reads entries [from, to], also such as are not visible, and makes a frame of them.
+func (l *Log) moveRun(g *Group, kind frameType, from, to uint64) (stagedFrame, error) {
+	entries, err := l.readPlaces(g, from, to)
+	if err != nil {
+		return stagedFrame{}, err
+	}
+	f := stagedFrame{group: g, header: header{kind: kind, group: g.id, state: g.state,
+		first: from, priorTerm: g.termAt(from - 1), base: g.mark.Index, baseTerm: g.mark.Term}}
+	f.source.entries = entries
+	return f, nil
+}
+
+func (l *Log) readPlaces(g *Group, from, to uint64) ([]*raftpb.Entry, error) {
+	var spans []span
+	for i := from; i <= to; i++ {
+		spans = addPlace(spans, i, *g.index.at(i))
+	}
+	entries, gone, err := l.readSpans(g.id, spans, nil)
+	if err == nil && gone {
+		err = fmt.Errorf("wal: group %d: a segment with entries %d to %d is gone", g.id, from, to)
+	}
+	return entries, err
+}
+
+// activate writes the head of a new segment, makes it durable, and points the index to what was
+// moved.
+func (r *recovery) activate(s *segment, previous *segmentFile, cut place,
+	frames []stagedFrame) error {
+	l := r.log
+	l.round++
+	id, end := uint64(0), int64(0)
+	if previous != nil {
+		id, end = previous.id, previous.sealed
+		if previous.segment == cut.segment {
+			end = cut.offset
+		}
+	}
+	l.sequence = l.putActivationFrames(s, id, end, frames)
+	if _, err := s.file.WriteAt(l.buf, 0); err != nil {
+		return fmt.Errorf("wal: write segment %d: %w", s.id, err)
+	}
+	if err := s.file.SyncData(); err != nil {
+		return fmt.Errorf("wal: sync segment %d: %w", s.id, err)
+	}
+	s.end = int64(len(l.buf))
+	for i := range frames {
+		repoint(&frames[i], s)
+	}
+	if previous == nil {
+		l.segs.list = nil
+	} else {
+		l.segs.list = l.segs.list[:len(r.chain)]
+		previous.end = end
+	}
+	l.segs.list = append(l.segs.list, s)
+	l.active, l.durable, l.nextID = s, s.end, s.id+1
+	l.o.Logger.Info("log begins a new segment", "segment", s.id, "previous", id, "end", end)
+	return nil
+}
+
+// repoint moves the locations of a frame's entries to where it was written now.
+func repoint(f *stagedFrame, s *segment) {
+	g := f.group
+	g.sequence = g.tip.sequence
+	at := f.offset + frameHeaderBytes + alignUp(int64(f.header.headBytes), frameAlign)
+	for _, e := range f.source.entries {
+		p := g.index.at(e.GetIndex())
+		p.offset, p.segment = uint32(at), uint32(s.id)
+		at += p.size()
+	}
+}
+
+// handOver leaves to the log the files that it uses from now on.
+func (r *recovery) handOver() {
+	var spare *segment
+	for _, f := range r.chain {
+		f.given = true
+	}
+	if r.spare != nil {
+		spare, r.spare.given = r.spare.segment, true
+	}
+	r.log.worker.start(spare)
+}
+
+// tidy removes what is of no use, brings the superblock up to date and prepares the next segment.
+func (r *recovery) tidy() error {
+	l := r.log
+	if err := r.release(); err != nil {
+		return err
+	}
+	for _, name := range r.temps {
+		if err := removeFile(l.o.FS, l.o.Dir, name); err != nil {
+			return err
+		}
+	}
+	for _, f := range r.useless {
+		if err := removeFile(l.o.FS, l.o.Dir, segmentName(f.id)); err != nil {
+			return err
+		}
+	}
+	if err := l.super.create(l.o.FS, l.o.Dir); err != nil {
+		return err
+	}
+	l.beginRound()
+	l.reclaim()
+	if l.super.sequence != l.sequence {
+		l.worker.writeSuperblock(l.nextSuperblock(false))
+	}
+	if !l.worker.hasPrepared() {
+		l.worker.prepare(l.nextID, l.o.SegmentBytes)
+	}
+	return nil
+}

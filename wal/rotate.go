@@ -1,0 +1,144 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/connectraft/connect/internal/vfs"
+)
+
+// takeNext returns a prepared segment with room for its activation and need bytes, after it has
+// made the active one durable: a frame in a segment proves that every older one was synced.
+// Until adopt the segment stays in l.next, and the log as it was.
+func (l *Log) takeNext(need int64) (*segment, error) {
+	if err := l.syncActive(); err != nil {
+		return nil, err
+	}
+	size := max(l.o.SegmentBytes, alignUp(l.activationBytes(nil)+need, fillAlignBytes))
+	if l.next == nil {
+		next, err := l.worker.take()
+		if err != nil {
+			return nil, l.spaceError(fmt.Errorf("wal: rotate: %w", err))
+		}
+		l.next = next
+	}
+	if l.next.id > math.MaxUint32 {
+		return nil, l.poison(fmt.Errorf("segment id %d is over the limit of the format", l.next.id))
+	}
+	if l.next.size < size {
+		if err := growSegment(l.next, size); err != nil {
+			return nil, l.spaceError(fmt.Errorf("wal: grow segment %d: %w", l.next.id, err))
+		}
+	}
+	return l.next, nil
+}
+
+// fillAlignBytes is what the size of a segment is a multiple of if it had to grow.
+const fillAlignBytes = 4 << 10
+
+// growSegment makes a prepared segment larger.
+func growSegment(s *segment, size int64) error {
+	if err := s.file.Preallocate(size); err != nil {
+		return err
+	}
+	if err := writeZeros(s.file, s.size, size); err != nil {
+		return err
+	}
+	s.size = size
+	return nil
+}
+
+// spaceError decides what a failure to get the next segment means. Nothing of the log was touched,
+// so a full disk is retryable; anything else ends the log.
+func (l *Log) spaceError(err error) error {
+	if errors.Is(err, vfs.ErrNoSpace) {
+		return fmt.Errorf("%w: %w", ErrDiskFull, err)
+	}
+	return l.poison(err)
+}
+
+// activationBytes is the size of the head of a segment: its header, a checkpoint of each group,
+// and the frames that move entries there, filled up to a whole sector.
+func (l *Log) activationBytes(moved []stagedFrame) int64 {
+	n := int64(sectorBytes)
+	for _, g := range l.sortedGroups() {
+		if g.sequence != 0 {
+			f := checkpointOf(g, g.index.last)
+			n += frameBytesOf(&f.header, &f.source)
+		}
+	}
+	for i := range moved {
+		n += frameBytesOf(&moved[i].header, &moved[i].source)
+	}
+	return alignUp(n, sectorBytes)
+}
+
+// checkpointOf makes the frame that says all about a group but its entries, as if its log ended
+// at last.
+func checkpointOf(g *Group, last uint64) stagedFrame {
+	f := stagedFrame{group: g, header: header{
+		kind: frameCheckpoint, group: g.id, state: g.state, first: last + 1,
+		priorTerm: g.termAt(last), base: g.mark.Index, baseTerm: g.mark.Term,
+	}}
+	if g.mark.ConfState != nil {
+		f.header.flags |= flagConf
+		f.source.conf = g.conf
+	}
+	if g.fenced {
+		f.header.flags |= flagFence
+		f.source.floor = g.floor
+	}
+	return f
+}
+
+// putActivation encodes the head of a segment that follows previous to the empty buffer, and
+// returns the sequence of the frame behind it.
+func (l *Log) putActivation(s *segment, previous uint64, previousEnd int64) uint64 {
+	var frames []stagedFrame
+	for _, g := range l.sortedGroups() {
+		if g.sequence != 0 {
+			frames = append(frames, checkpointOf(g, g.index.last))
+		}
+	}
+	return l.putActivationFrames(s, previous, previousEnd, frames)
+}
+
+func (l *Log) putActivationFrames(s *segment, previous uint64, previousEnd int64,
+	frames []stagedFrame) uint64 {
+	s.previous, s.previousEnd = previous, previousEnd
+	s.identity, s.firstSequence = l.identity, l.sequence
+	s.salt = saltOf(l.identity.Incarnation, s.id)
+	sequence := l.sequence
+	l.buf = append(l.buf[:0], zeros[:]...)
+	for i := range frames {
+		f := &frames[i]
+		t := l.tipOf(f.group)
+		f.offset = int64(len(l.buf))
+		f.header.sequence, f.header.previous = sequence, t.sequence
+		t.sequence = sequence
+		sequence++
+		l.buf = putFrame(l.buf, &f.header, &f.source, s.salt, 0)
+	}
+	l.buf = pad(l.buf, 0, sectorBytes)
+	s.activationEnd = int64(len(l.buf))
+	s.put(l.buf)
+	return sequence
+}
+
+// adopt makes the prepared segment the active one. Its activation is written.
+func (l *Log) adopt(next *segment) {
+	l.segs.Lock()
+	l.segs.list = append(l.segs.list, next)
+	l.segs.Unlock()
+	for _, g := range l.sortedGroups() {
+		if g.tip.round == l.round && g.tip.sequence != 0 {
+			l.publishSequence(g)
+		}
+	}
+	l.active, l.next = next, nil
+	l.durable, l.nextID = 0, next.id+1
+	l.rotations.Add(1)
+	l.worker.prepare(l.nextID, l.o.SegmentBytes)
+	l.o.Logger.Debug("segment activated", "segment", next.id)
+}

@@ -1,0 +1,156 @@
+package wal
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+)
+
+// scanBytes is how much a scanner reads at once, unless a frame is larger.
+const scanBytes = 1 << 20
+
+// frameStatus says what stands at some place of a segment.
+type frameStatus uint8
+
+const (
+	frameNone  frameStatus = iota // no valid header
+	frameTorn                     // a valid header with a payload that does not verify
+	frameWhole                    // a valid frame
+)
+
+// scanner reads a segment from front to back through one buffer.
+type scanner struct {
+	file io.ReaderAt
+	salt uint32
+	// size is the number of bytes that the file has.
+	size int64
+	buf  []byte // holds the file from offset from on
+	from int64
+	// progress is called with the bytes of each read.
+	progress func(n int)
+	// places are the entries of the frame that frame returned last.
+	places []location
+}
+
+// window returns n bytes from offset on, fewer at the end of the file. They are valid until the
+// next call.
+func (s *scanner) window(offset int64, n int64) ([]byte, error) {
+	if n = min(n, s.size-offset); n <= 0 {
+		return nil, nil
+	}
+	if offset < s.from || offset+n > s.from+int64(len(s.buf)) {
+		if err := s.fill(offset, n); err != nil {
+			return nil, err
+		}
+	}
+	at := offset - s.from
+	return s.buf[at : at+n], nil
+}
+
+func (s *scanner) fill(offset, n int64) error {
+	n = min(max(n, scanBytes), s.size-offset)
+	if int64(cap(s.buf)) < n {
+		s.buf = make([]byte, n)
+	}
+	s.buf, s.from = s.buf[:n], offset
+	read, err := s.file.ReadAt(s.buf, offset)
+	if err != nil && !(errors.Is(err, io.EOF) && int64(read) == n) {
+		s.buf = s.buf[:0]
+		return err
+	}
+	if s.progress != nil {
+		s.progress(read)
+	}
+	return nil
+}
+
+// frame returns what stands at offset. Payload and places are valid until the next call.
+func (s *scanner) frame(offset int64) (frameStatus, header, []byte, error) {
+	b, err := s.window(offset, frameHeaderBytes)
+	if err != nil {
+		return frameNone, header{}, nil, err
+	}
+	h, ok := decodeHeader(b, s.salt, offset)
+	if !ok {
+		return frameNone, header{}, nil, nil
+	}
+	if b, err = s.window(offset, h.frameBytes()); err != nil {
+		return frameNone, header{}, nil, err
+	}
+	s.places = s.places[:0]
+	if int64(len(b)) < h.frameBytes() || !h.verify(b[frameHeaderBytes:], s.salt, offset, s.place) {
+		return frameTorn, h, nil, nil
+	}
+	return frameWhole, h, b[frameHeaderBytes:], nil
+}
+
+func (s *scanner) place(_ uint32, at int64, word uint32, term uint64) {
+	s.places = append(s.places, location{term: term, offset: uint32(at), word: word})
+}
+
+// search returns the first place in [offset, limit) that has a valid header; offset is a multiple
+// of 8. It returns limit if there is none.
+func (s *scanner) search(offset, limit int64) (int64, header, error) {
+	limit = min(limit, s.size)
+	for offset < limit {
+		b, err := s.window(offset, min(scanBytes, limit-offset+frameHeaderBytes))
+		if err != nil {
+			return 0, header{}, err
+		}
+		for i := 0; i+frameHeaderBytes <= len(b) && offset+int64(i) < limit; i += frameAlign {
+			if !mayBeHeader(b[i:]) {
+				continue
+			}
+			if h, ok := decodeHeader(b[i:], s.salt, offset+int64(i)); ok {
+				return offset + int64(i), h, nil
+			}
+		}
+		step := alignUp(int64(len(b))-frameHeaderBytes+1, frameAlign)
+		if step <= 0 {
+			break
+		}
+		offset += step
+	}
+	return limit, header{}, nil
+}
+
+// durableEnd returns the highest durable offset that any frame from offset on tells of, and
+// whether there is any frame.
+func (s *scanner) durableEnd(offset int64) (end int64, found bool, _ error) {
+	for offset < s.size {
+		at, h, err := s.search(offset, s.size)
+		if err != nil {
+			return 0, false, err
+		}
+		if at >= s.size {
+			break
+		}
+		found = true
+		end = max(end, int64(min(h.durable, uint64(s.size))))
+		offset = at + h.frameBytes()
+	}
+	return end, found, nil
+}
+
+// zeroUntil says whether [offset, end) is zero, as far as the file has it.
+func (s *scanner) zeroUntil(offset, end int64) (bool, error) {
+	for offset < min(end, s.size) {
+		b, err := s.window(offset, min(scanBytes, end-offset))
+		if err != nil || !allZero(b) {
+			return false, err
+		}
+		offset += int64(len(b))
+	}
+	return true, nil
+}
+
+func allZero(b []byte) bool {
+	for len(b) >= 8 {
+		if binary.LittleEndian.Uint64(b) != 0 {
+			return false
+		}
+		b = b[8:]
+	}
+	return bytes.Equal(b, zeros[:len(b)])
+}
