@@ -210,13 +210,22 @@ func (g *Group) turn() {
 	g.collect()
 }
 
-// tick runs on the worker, once for each tick of the clock.
-func (g *Group) tick() {
+// tick runs on the worker, once for each tick of the clock. While the disk hangs a leader hands over
+// and anybody else stands still, because an election needs a tick to begin.
+func (g *Group) tick(diskHung bool) {
 	if g.failed.Load() != nil {
 		return
 	}
 	defer g.recoverPanic("event loop")
-	g.core.Tick()
+	leads := raft.StateType(g.role.Load()) == raft.StateLeader
+	if diskHung && leads {
+		if to := g.core.HandOver(); to != 0 {
+			g.log.Warn("the disk hangs: handing the leadership over", "to", to)
+		}
+	}
+	if !diskHung || leads {
+		g.core.Tick()
+	}
 	if calls := g.retries; len(calls) > 0 {
 		g.retries = nil
 		g.core.Propose(calls)
@@ -426,6 +435,9 @@ func (g *Group) Ready() error {
 	}
 	if m := g.mender.Load(); m != nil && !g.begun.Load() {
 		return fmt.Errorf("group %d: filling a hole in the log: %w", g.id, m.damage)
+	}
+	if since := g.node.disk.since(); since != 0 {
+		return fmt.Errorf("group %d: a sync of the log has been under way for %v", g.id, since)
 	}
 	if g.lead.Load() == raft.None {
 		return fmt.Errorf("group %d: %w", g.id, ErrNoLeader)

@@ -38,6 +38,7 @@ type Node struct {
 	ready     chan ready // the Ready channel
 	appender  *appender
 	relays    *relays
+	disk      *diskWatch
 
 	// groups is replaced as a whole, so that the transport looks groups up without a lock.
 	groups      atomic.Pointer[map[uint64]*Group]
@@ -69,12 +70,13 @@ func Open(options Options) (*Node, error) {
 		ready: make(chan ready, readyChannelSize), done: make(chan struct{})}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.groups.Store(&map[uint64]*Group{})
-	n.worker = newWorker(o.Tick, readyChannelSize)
-	n.appender = newAppender(n)
-	n.relays = newRelays(n)
 	if err := n.openStorage(); err != nil {
 		return nil, err
 	}
+	n.disk = &diskWatch{log: n.wal, logger: n.log, limit: o.SyncTimeout}
+	n.worker = newWorker(o.Tick, n.disk, readyChannelSize)
+	n.appender = newAppender(n)
+	n.relays = newRelays(n)
 	if err := n.openTransport(); err != nil {
 		return nil, errors.Join(err, n.wal.Close(), n.snaps.Close())
 	}

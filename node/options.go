@@ -29,6 +29,10 @@ type Options struct {
 	ElectionTicks  int           // a follower campaigns after 1 to 2 times this; default 10
 	HeartbeatTicks int           // default 1
 
+	// A node whose log has had a sync under way for so long hands its leaderships over and stands
+	// for no election until the sync returns; default one election timeout.
+	SyncTimeout time.Duration
+
 	SegmentBytes int64 // size of a file of the log; default 64 MiB
 	CacheBytes   int64 // recent log entries kept in memory, over all groups; default 64 MiB
 
@@ -49,6 +53,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Tick, 100*time.Millisecond)
 	setDefault(&o.ElectionTicks, 10)
 	setDefault(&o.HeartbeatTicks, 1)
+	setDefault(&o.SyncTimeout, time.Duration(o.ElectionTicks)*o.Tick)
 	setDefault(&o.SegmentBytes, 64<<20)
 	setDefault(&o.CacheBytes, 64<<20)
 	setDefault(&o.SnapshotEntries, 10_000)

@@ -10,6 +10,7 @@ import (
 // socket or user code, and waits for nothing but its next event.
 type worker struct {
 	tick  time.Duration
+	disk  *diskWatch
 	wake  chan struct{}
 	stop  chan struct{}
 	ended chan struct{}
@@ -30,8 +31,8 @@ type worker struct {
 	starved atomic.Bool // a group waits for room
 }
 
-func newWorker(tick time.Duration, quota int) *worker {
-	return &worker{tick: tick, quota: int64(quota), wake: make(chan struct{}, 1),
+func newWorker(tick time.Duration, disk *diskWatch, quota int) *worker {
+	return &worker{tick: tick, disk: disk, quota: int64(quota), wake: make(chan struct{}, 1),
 		stop: make(chan struct{}), ended: make(chan struct{})}
 }
 
@@ -89,8 +90,9 @@ func (w *worker) run() {
 }
 
 func (w *worker) tickAll() {
+	hung := w.disk.hung()
 	for _, g := range w.groups {
-		g.tick()
+		g.tick(hung)
 	}
 }
 

@@ -1,0 +1,44 @@
+package node
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/connectraft/connect/wal"
+)
+
+// diskWatch tells a disk that hangs from one that is slow. A hung sync never returns an error, so
+// heartbeats would go on while no write can end (hashicorp/raft issue 503).
+type diskWatch struct {
+	log    *wal.Log
+	logger *slog.Logger
+	limit  time.Duration
+	was    bool // the worker's: what hung returned last
+}
+
+// since returns how long the sync under way has taken, 0 when that is within the limit.
+func (d *diskWatch) since() time.Duration {
+	begun := d.log.SyncStarted()
+	if begun.IsZero() {
+		return 0
+	}
+	if took := time.Since(begun); took > d.limit {
+		return took
+	}
+	return 0
+}
+
+// hung reports whether the disk hangs, and logs when that changes. Only the worker calls it.
+func (d *diskWatch) hung() bool {
+	took := d.since()
+	hangs := took != 0
+	if hangs && !d.was {
+		d.logger.Error("the disk hangs: a sync of the log does not return", "for", took,
+			"limit", d.limit)
+	}
+	if !hangs && d.was {
+		d.logger.Info("the disk answers again")
+	}
+	d.was = hangs
+	return hangs
+}
