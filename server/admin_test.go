@@ -61,6 +61,7 @@ func TestAdmin(t *testing.T) {
 		`connect_builtin_commands_total 1`,
 		`connect_connections 1`,
 		`connect_raft_is_leader{group="1"} 1`,
+		`connect_log_full 0`,
 	} {
 		if !strings.Contains(metrics, want+"\n") {
 			t.Errorf("no %s in /metrics", want)
@@ -103,6 +104,52 @@ func TestStatus(t *testing.T) {
 	for _, line := range []string{`  "id": 1,`, `  "role": "leader",`} { // scripts read lines
 		if !strings.Contains(body, "\n"+line+"\n") {
 			t.Errorf("no line %q in %s", line, body)
+		}
+	}
+}
+
+// aloneConfig adds two members that do not run, so that there is never a leader.
+const aloneConfig = `[limits]
+request_timeout = "100ms"
+[[member]]
+id = 2
+peer = "127.0.0.1:1"
+client = "127.0.0.1:2"
+admin = "127.0.0.1:3"
+[[member]]
+id = 3
+peer = "127.0.0.1:4"
+client = "127.0.0.1:5"
+admin = "127.0.0.1:6"
+`
+
+func TestWithoutALeader(t *testing.T) {
+	_, cfg := open(t, counterService, aloneConfig)
+	status, body := get(t, cfg, "/readyz")
+	if status != http.StatusServiceUnavailable || !strings.Contains(body, "leader") {
+		t.Errorf("/readyz: %d %q, want 503 and the reason", status, body)
+	}
+	if _, body := get(t, cfg, "/status"); !strings.Contains(body, `"not_ready": "`) {
+		t.Errorf("/status gives no reason: %s", body)
+	}
+	if status, _ := get(t, cfg, "/healthz"); status != http.StatusOK {
+		t.Errorf("/healthz: %d, want 200: the process itself is well", status)
+	}
+	c := dial(t, cfg)
+	for _, send := range []string{"incr\r\n", "get\r\n", "incr\r\nget\r\n"} {
+		c.send(send)
+		for range strings.Count(send, "\n") {
+			if got := c.line(); !strings.HasPrefix(got, "-CLUSTERDOWN ") {
+				t.Errorf("%q: got %q", send, got)
+			}
+		}
+	}
+	c.expect("ping\r\n", "+PONG")
+	_, metrics := get(t, cfg, "/metrics")
+	for _, want := range []string{`connect_peer_connected{peer="2"} 0`,
+		`connect_commands_total{kind="write",outcome="not_applied"} 2`} {
+		if !strings.Contains(metrics, want+"\n") {
+			t.Errorf("no %s in /metrics", want)
 		}
 	}
 }

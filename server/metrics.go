@@ -1,7 +1,6 @@
 package server
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,60 +67,4 @@ func counter(name, help string) prometheus.Counter {
 func (m *metrics) observe(kind commandKind, err error, took time.Duration) {
 	m.commands[kind][node.OutcomeOf(err)].Inc()
 	m.seconds[kind].Observe(took.Seconds())
-}
-
-// nodeCollector reads the state of the raft groups at the moment of a scrape.
-type nodeCollector struct{ node *node.Node }
-
-var _ prometheus.Collector = nodeCollector{}
-
-// groupMetrics names what is told of each group, with the value's place in its status.
-var groupMetrics = [...]struct {
-	desc  *prometheus.Desc
-	value func(node.Status) float64
-}{
-	{groupDesc("is_leader", "1 on the leader of the group."), isLeader},
-	{groupDesc("term", "Raft term."), func(s node.Status) float64 { return float64(s.Term) }},
-	{groupDesc("commit_index", "Last committed entry that this node knows of."),
-		func(s node.Status) float64 { return float64(s.Commit) }},
-	{groupDesc("applied_index", "Last entry in the state of this node."),
-		func(s node.Status) float64 { return float64(s.Applied) }},
-	{groupDesc("first_index", "First entry in the log of this node."),
-		func(s node.Status) float64 { return float64(s.FirstIndex) }},
-	{groupDesc("last_index", "Last entry in the log of this node."),
-		func(s node.Status) float64 { return float64(s.LastIndex) }},
-	{groupDesc("snapshot_index", "Last entry in the newest snapshot of this node."),
-		func(s node.Status) float64 { return float64(s.SnapshotIndex) }},
-	{groupDesc("inflight_commands", "Commands admitted on this node and not finished."),
-		func(s node.Status) float64 { return float64(s.Inflight) }},
-}
-
-func groupDesc(name, help string) *prometheus.Desc {
-	return prometheus.NewDesc("connect_raft_"+name, help, []string{"group"}, nil)
-}
-
-func isLeader(s node.Status) float64 {
-	if s.Role == "leader" {
-		return 1
-	}
-	return 0
-}
-
-// Describe implements prometheus.Collector.
-func (c nodeCollector) Describe(descs chan<- *prometheus.Desc) {
-	for _, m := range groupMetrics {
-		descs <- m.desc
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (c nodeCollector) Collect(metrics chan<- prometheus.Metric) {
-	for _, g := range c.node.Groups() {
-		status := g.Status()
-		label := strconv.FormatUint(status.Group, 10)
-		for _, m := range groupMetrics {
-			metrics <- prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue,
-				m.value(status), label)
-		}
-	}
 }
