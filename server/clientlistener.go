@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/connectraft/connect/internal/wire"
 )
 
@@ -21,6 +23,10 @@ type clientListener struct {
 
 	stop chan struct{} // closed by drain
 
+	// memory is what all connections together may take for large commands that are still
+	// arriving. What has arrived is admitted, or not, by the node.
+	memory *semaphore.Weighted
+
 	mu struct {
 		sync.Mutex
 		connections map[net.Conn]struct{}
@@ -30,8 +36,11 @@ type clientListener struct {
 }
 
 func newClientListener(s *Server, l net.Listener) *clientListener {
-	c := &clientListener{server: s, listener: l, limit: s.config.Limits.Connections,
-		stop: make(chan struct{})}
+	limits := s.config.Limits
+	c := &clientListener{server: s, listener: l, limit: limits.Connections,
+		stop: make(chan struct{}),
+		// A buffer may be twice its command while it grows, so one always fits.
+		memory: semaphore.NewWeighted(limits.InflightBytes + 4*limits.Command)}
 	c.mu.connections = make(map[net.Conn]struct{})
 	return c
 }
@@ -102,7 +111,8 @@ func (l *clientListener) turnAway(conn net.Conn) {
 func (l *clientListener) serve(conn net.Conn, id int64) {
 	defer l.remove(conn)
 	defer func() { _ = conn.Close() }()
-	in := newInBuffer()
+	in := newInBuffer(l.memory)
+	defer in.release()
 	if err := in.fill(conn); err != nil {
 		return
 	}

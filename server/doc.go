@@ -26,7 +26,8 @@
 //	ERR          refused, or the service's own answer
 //	CLUSTERDOWN  not applied: no leader until the request timeout ended
 //	NOTLEADER    not applied: the node that was asked as the leader is not; names the leader
-//	OVERLOADED   not applied: too many commands in flight; try again later
+//	OVERLOADED   not applied: too many commands in flight, or, and then the connection is closed,
+//	             too many large ones arriving; try again later
 //	TOOLARGE     not applied: larger than limits.command
 //	DISKFULL     not applied: no room on the leader's disk; reads go on
 //	CLOSED       not applied: the node is shutting down; ask another

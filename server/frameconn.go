@@ -79,7 +79,7 @@ func (c *frameConn) read() error {
 	}
 	limit := int(c.server.config.Limits.Command) + wire.Overhead
 	for {
-		f, err := wire.ReadFrame(c.in, limit)
+		f, err := c.readFrame(limit)
 		if err != nil {
 			return protocolFault(err)
 		}
@@ -98,11 +98,29 @@ func (c *frameConn) read() error {
 	}
 }
 
+// readFrame takes memory for a large frame out of the budget that all connections share, until
+// the frame is there.
+func (c *frameConn) readFrame(limit int) (wire.Frame, error) {
+	header, err := c.in.Peek(wire.LengthBytes)
+	if err != nil {
+		return wire.Frame{}, err
+	}
+	if length := wire.Length(header); length > inBytesKeep && int64(length) <= int64(limit) {
+		memory := c.server.clients.memory
+		if !memory.TryAcquire(int64(length)) {
+			return wire.Frame{}, errNoMemory
+		}
+		defer memory.Release(int64(length))
+	}
+	return wire.ReadFrame(c.in, limit)
+}
+
 // protocolFault returns err if it is the fault of what the client sent, and nil for a connection
 // that just ended.
 func protocolFault(err error) error {
 	_, isSize := errors.AsType[*wire.SizeError](err)
-	for _, fault := range []error{wire.ErrPreamble, wire.ErrChecksum, wire.ErrFrame} {
+	for _, fault := range []error{wire.ErrPreamble, wire.ErrChecksum, wire.ErrFrame,
+		errNoMemory} {
 		if isSize || errors.Is(err, fault) {
 			return err
 		}

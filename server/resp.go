@@ -15,11 +15,14 @@ const (
 	wordsMax       = 1 << 16  // of one command, its name included
 )
 
-// protocolError is what a client did wrong. Where its next command begins is not known then, so
-// the connection must be closed.
+// protocolError is the last answer on a connection: where the client's next command begins is not
+// known, so the connection must be closed.
 type protocolError string
 
-func (e protocolError) Error() string { return "ERR Protocol error: " + string(e) }
+func (e protocolError) Error() string { return string(e) }
+
+// malformed is what a client did wrong, in the form of Redis.
+func malformed(what string) error { return protocolError("ERR Protocol error: " + what) }
 
 // respParser cuts a stream of RESP into commands. redcon parses them; the parser goes ahead of it
 // and looks at the headers alone, for three reasons: a declared size is refused when its header is
@@ -53,7 +56,7 @@ func (p *respParser) next(buffer []byte) (words [][]byte, size int, err error) {
 	case '*':
 		size, err = p.scanArray(buffer)
 	case '$':
-		err = protocolError("expected '*', got '$'")
+		err = malformed("expected '*', got '$'")
 	default:
 		size, err = p.scanLine(buffer)
 	}
@@ -72,10 +75,10 @@ func (p *respParser) next(buffer []byte) (words [][]byte, size int, err error) {
 func (p *respParser) parse(command []byte) (words [][]byte, size int, err error) {
 	complete, words, _, rest, err := redcon.ReadNextCommand(command, p.words)
 	if err != nil {
-		return nil, 0, protocolError(strings.TrimPrefix(err.Error(), "Protocol error: "))
+		return nil, 0, malformed(strings.TrimPrefix(err.Error(), "Protocol error: "))
 	}
 	if !complete || len(rest) > 0 {
-		return nil, 0, protocolError("invalid command")
+		return nil, 0, malformed("invalid command")
 	}
 	p.words = words[:0]
 	return words, len(command), nil
@@ -91,7 +94,7 @@ func (p *respParser) scanLine(buffer []byte) (size int, err error) {
 		size = p.scan.at + end + 1
 	}
 	if p.scan.at+end > min(inlineBytesMax, p.bytesMax) {
-		return 0, protocolError("too big inline request")
+		return 0, malformed("too big inline request")
 	}
 	return size, nil
 }
@@ -102,7 +105,7 @@ func (p *respParser) scanArray(buffer []byte) (size int, err error) {
 	if !s.counted {
 		count, n, ok := scanHeader(buffer)
 		if !ok || count > wordsMax {
-			return 0, protocolError("invalid multibulk length")
+			return 0, malformed("invalid multibulk length")
 		}
 		if n == 0 {
 			return 0, nil
@@ -112,11 +115,11 @@ func (p *respParser) scanArray(buffer []byte) (size int, err error) {
 	for s.left > 0 && s.at < len(buffer) {
 		header := buffer[s.at:]
 		if header[0] != '$' {
-			return 0, protocolError(fmt.Sprintf("expected '$', got '%c'", header[0]))
+			return 0, malformed(fmt.Sprintf("expected '$', got '%c'", header[0]))
 		}
 		length, n, ok := scanHeader(header)
 		if !ok || length < 0 || length > p.bytesMax-s.total {
-			return 0, protocolError("invalid bulk length")
+			return 0, malformed("invalid bulk length")
 		}
 		if n == 0 {
 			return 0, nil

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"golang.org/x/sync/semaphore"
 )
 
 const testBytesMax = 1000
@@ -144,19 +146,46 @@ func TestRespGarbageNeverPanics(t *testing.T) {
 }
 
 func TestInBufferTakesMemoryAsBytesArrive(t *testing.T) {
-	in := newInBuffer()
+	budget := semaphore.NewWeighted(1 << 20)
+	in := newInBuffer(budget)
 	source := bytes.NewReader(make([]byte, 300_000))
 	for in.fill(source) == nil {
 	}
 	if got := len(in.unused()); got != 300_000 {
 		t.Fatalf("%d bytes arrived", got)
 	}
-	if len(in.b) > 2*300_000 {
-		t.Fatalf("%d bytes taken for 300,000", len(in.b))
+	if len(in.b) > 2*300_000 || in.taken != int64(len(in.b)) {
+		t.Fatalf("%d bytes taken for 300,000, %d of the budget", len(in.b), in.taken)
 	}
 	in.use(300_000)
 	if err := in.fill(bytes.NewReader([]byte("x"))); err != nil || len(in.b) > inBytesKeep {
 		t.Fatalf("%d bytes kept, %v", len(in.b), err)
+	}
+	if !budget.TryAcquire(1 << 20) {
+		t.Fatal("the budget was not given back")
+	}
+}
+
+func TestInBuffersShareABudget(t *testing.T) {
+	budget := semaphore.NewWeighted(256 << 10)
+	first, second := newInBuffer(budget), newInBuffer(budget)
+	zeros := func(n int) *bytes.Reader { return bytes.NewReader(make([]byte, n)) }
+	for source := zeros(200_000); first.fill(source) == nil; {
+	}
+	var err error
+	for source := zeros(200_000); err == nil; {
+		err = second.fill(source)
+	}
+	if err != errNoMemory || len(second.unused()) != inBytesKeep {
+		t.Fatalf("%d bytes arrived, then %v", len(second.unused()), err)
+	}
+	first.release()
+	if err := second.fill(zeros(1)); err != nil {
+		t.Fatalf("after the first buffer ended: %v", err)
+	}
+	second.release()
+	if !budget.TryAcquire(256 << 10) {
+		t.Fatal("the budget was not given back")
 	}
 }
 

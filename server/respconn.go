@@ -62,10 +62,22 @@ func (c *respConn) serve() {
 			c.linger()
 			return
 		}
-		if err := c.in.fill(c.conn); err != nil {
+		err := c.in.fill(c.conn)
+		if err == errNoMemory {
+			c.end(err)
+			continue
+		}
+		if err != nil {
 			return
 		}
 	}
+}
+
+// end makes err the last answer.
+func (c *respConn) end(err error) {
+	c.server.metrics.protocolErrors.Inc()
+	c.closing = true
+	c.reply(redcon.AppendError(nil, err.Error()))
 }
 
 // batch answers every whole command that has come.
@@ -73,9 +85,7 @@ func (c *respConn) batch() {
 	for !c.closing {
 		words, size, err := c.parser.next(c.in.unused())
 		if err != nil {
-			c.server.metrics.protocolErrors.Inc()
-			c.closing = true
-			c.reply(redcon.AppendError(nil, err.Error()))
+			c.end(err)
 			break
 		}
 		if size == 0 {

@@ -108,6 +108,12 @@ func AppendFrame(dst []byte, f Frame) []byte {
 	return dst
 }
 
+// LengthBytes is how much of a frame Length needs.
+const LengthBytes = 4
+
+// Length returns the size of the body that the first bytes of a frame declare.
+func Length(header []byte) uint32 { return binary.LittleEndian.Uint32(header) }
+
 // ReadFrame reads one frame whose body is at most limit bytes. The frame's payload is memory of
 // its own. io.EOF means that the other side ended the connection between two frames. Memory grows
 // with what arrives, not with what the length promises.
@@ -116,7 +122,7 @@ func ReadFrame(r io.Reader, limit int) (Frame, error) {
 	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return Frame{}, err
 	}
-	length := binary.LittleEndian.Uint32(header[:])
+	length := Length(header[:])
 	if length < bodyMin || int64(length) > int64(limit) {
 		return Frame{}, &SizeError{Declared: length, Limit: limit}
 	}
