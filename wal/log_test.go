@@ -143,11 +143,11 @@ func TestInvalidUpdatesChangeNothing(t *testing.T) {
 	gap := entries(1, 7, 8, 1, 10)
 	gap[1].Index = new(uint64(9))
 	for name, u := range map[string]wal.Update{
-		"gap behind the log":  {Group: 1, Entries: entries(1, 8, 8, 1, 10)},
-		"before the mark":     {Group: 1, Entries: entries(1, 4, 4, 1, 10)},
-		"gap inside":          {Group: 1, Entries: gap},
-		"term goes back":      {Group: 1, State: &wal.State{Term: 2}},
-		"mark goes back":      {Group: 1, Mark: &wal.Mark{Index: 3}},
+		"gap behind the log":   {Group: 1, Entries: entries(1, 8, 8, 1, 10)},
+		"before the mark":      {Group: 1, Entries: entries(1, 4, 4, 1, 10)},
+		"gap inside":           {Group: 1, Entries: gap},
+		"term goes back":       {Group: 1, State: &wal.State{Term: 2}},
+		"mark goes back":       {Group: 1, Mark: &wal.Mark{Index: 3}},
 		"new group with a gap": {Group: 2, Entries: entries(2, 2, 2, 1, 10)},
 	} {
 		valid := wal.Update{Group: 3, Entries: entries(3, 1, 1, 1, 10)}

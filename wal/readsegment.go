@@ -20,6 +20,7 @@ func (r *recovery) readSegment(f *segmentFile, newest bool) error {
 			break
 		}
 	}
+	c.endActivation() // a segment may be sealed right behind its activation
 	r.end = alignUp(c.at, sectorBytes)
 	if !newest {
 		return nil
@@ -87,7 +88,7 @@ func (c *cursor) endActivation() {
 		return
 	}
 	c.activated = true
-	if c.whole {
+	if c.whole && c.sequence == c.file.activationLast {
 		c.replay.endActivation(c.file.id)
 	}
 }

@@ -2,6 +2,7 @@ package wal_test
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
@@ -258,10 +259,35 @@ func TestMarkAtTheFloorLiftsTheFence(t *testing.T) {
 	}
 }
 
+// TestGroupMadeAnewAfterCrash removes a group and makes it anew with a crash behind each step, so
+// that its removal and its new life begin in segments of which only the head counts.
+func TestGroupMadeAnewAfterCrash(t *testing.T) {
+	fs := vfs.NewMem()
+	o := testOptions(fs)
+	l := open(t, o)
+	mustAppend(t, l, wal.Update{Group: 1, Mark: &wal.Mark{Index: 10, Term: 3},
+		Entries: entries(1, 11, 15, 3, 50)})
+	mustAppend(t, l, wal.Update{Group: 2, Entries: entries(2, 1, 1, 1, 50)})
+	if err := l.RemoveGroup(1); err != nil {
+		t.Fatal(err)
+	}
+	crash(fs, l)
+	l = open(t, o)
+	mustAppend(t, l, wal.Update{Group: 1, Entries: entries(1, 1, 2, 9, 50)})
+	for range 3 {
+		crash(fs, l)
+		l = open(t, o)
+		expectEntries(t, l.Group(1), entries(1, 1, 2, 9, 50))
+		if m := l.Group(1).Mark(); m.Index != 0 {
+			t.Fatalf("mark is %+v", m)
+		}
+	}
+}
+
 // TestModel runs random calls against the log and a naive model, with restarts and kills between.
 func TestModel(t *testing.T) {
 	for seed := range uint64(40) {
-		runModel(t, seed)
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { runModel(t, seed) })
 	}
 }
 
@@ -278,6 +304,7 @@ func runModel(t *testing.T, seed uint64) {
 	fs := vfs.NewMem()
 	o := testOptions(fs)
 	o.SegmentBytes = 4 << 10
+
 	o.Inline = seed%4 != 0
 	o.CacheBytes = int64(rnd.IntN(20_000))
 	l := open(t, o)

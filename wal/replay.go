@@ -99,7 +99,8 @@ func (r *replay) apply(h *header, payload []byte, places []location, s *segment,
 		r.fill(g, h, places, s)
 		return nil
 	}
-	if h.has(flagMark) || !known {
+	// A base below that of before is that of a group that was removed and made anew.
+	if h.has(flagMark) || !known || h.base < g.mark.Index {
 		g.index.reset(h.base)
 		g.mark = Mark{Index: h.base, Term: h.baseTerm}
 		g.conf = nil
@@ -141,6 +142,8 @@ func (r *replay) applyHead(g *Group, info *groupReplay, h *header, payload []byt
 			return fmt.Errorf("wal: membership of group %d in frame %d: %w", g.id, h.sequence, err)
 		}
 		g.mark.ConfState, g.conf = decoded, append([]byte(nil), conf...)
+	} else if h.kind == frameCheckpoint {
+		g.mark.ConfState, g.conf = nil, nil
 	}
 	if h.has(flagMark) || h.kind == frameCheckpoint {
 		info.confLost = false

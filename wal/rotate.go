@@ -121,7 +121,7 @@ func (l *Log) putActivationFrames(s *segment, previous uint64, previousEnd int64
 		l.buf = putFrame(l.buf, &f.header, &f.source, s.salt, 0)
 	}
 	l.buf = pad(l.buf, 0, sectorBytes)
-	s.activationEnd = int64(len(l.buf))
+	s.activationEnd, s.activationLast = int64(len(l.buf)), sequence
 	s.put(l.buf)
 	return sequence
 }

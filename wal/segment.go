@@ -26,7 +26,8 @@ import (
 //	 64  u64  sequence of the first frame
 //	 72  u64  activation end
 //	 80  u8   bytes of cluster id         81  [63] cluster id
-//	144       zeros
+//	144  u64  sequence behind the activation
+//	152       zeros
 //	508  u32  CRC32C of bytes 0 to 507
 //
 // Behind it stand the activation frames, up to activation end: a checkpoint of every group, and
@@ -49,6 +50,9 @@ type segmentHeader struct {
 	identity      Identity
 	firstSequence uint64
 	activationEnd int64
+	// activationLast is the sequence of the frame behind the activation: without it an activation that
+	// is torn between two frames would look whole.
+	activationLast uint64
 }
 
 func (h *segmentHeader) put(b []byte) {
@@ -63,6 +67,7 @@ func (h *segmentHeader) put(b []byte) {
 	}
 	b[80] = byte(len(h.identity.ClusterID))
 	copy(b[81:], h.identity.ClusterID)
+	le.PutUint64(b[144:], h.activationLast)
 	le.PutUint32(b[508:], crc32.Checksum(b[:508], castagnoli))
 }
 
@@ -87,6 +92,7 @@ func decodeSegmentHeader(b []byte) (segmentHeader, error) {
 		identity: Identity{ClusterID: string(b[81 : 81+int(b[80])]), NodeID: le.Uint64(b[48:]),
 			Incarnation: le.Uint64(b[56:])},
 		firstSequence: le.Uint64(b[64:]), activationEnd: int64(le.Uint64(b[72:])),
+		activationLast: le.Uint64(b[144:]),
 	}, nil
 }
 

@@ -135,12 +135,12 @@ func (f *segmentFile) activationWhole() (bool, error) {
 			sequence++
 			continue
 		}
-		if at%sectorBytes == 0 || alignUp(at, sectorBytes) != f.activationEnd {
+		if sequence != f.activationLast || alignUp(at, sectorBytes) != f.activationEnd {
 			return false, nil
 		}
 		return f.scan.zeroUntil(at, f.activationEnd)
 	}
-	return at == f.activationEnd, nil
+	return at == f.activationEnd && sequence == f.activationLast, nil
 }
 
 // removeFile removes a file of the log that is of no use. A crash may bring it back, so this
