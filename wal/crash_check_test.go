@@ -1,0 +1,152 @@
+package wal_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/connectraft/connect/internal/vfs"
+	"github.com/connectraft/connect/wal"
+)
+
+// check holds one image against the history, and if the job is deep also the crashes of its recovery.
+func (w *workload) check(j job, seen *imageSet) error {
+	from, to := w.history.bounds(j.position)
+	seen.add(j.image.FS.Fingerprint(), false)
+	if !j.deep {
+		_, err := w.checkImage(j.image.FS, from, to)
+		return err
+	}
+	recording := j.image.FS.Record()
+	opened, err := w.checkImage(j.image.FS, from, to)
+	if err != nil {
+		return err
+	}
+	return w.checkRecovery(recording, opened, from, to, seen)
+}
+
+// checkImage opens an image and holds what it shows against the bounds; then it wants the same again
+// after a power cut at once and after a kill; then it appends, closes and opens once more. It
+// returns how many operations the first open took.
+func (w *workload) checkImage(fs *vfs.Mem, from, to int) (opened int, err error) {
+	before := fs.Operations()
+	log, err := wal.Open(w.optionsOn(fs))
+	if err != nil {
+		return 0, fmt.Errorf("open: %w", err)
+	}
+	opened = int(fs.Operations() - before)
+	n, err := w.history.match(log, from, to)
+	if err != nil {
+		return opened, err
+	}
+	want := w.history.models[n]
+	for cut := range fs.CrashImages(vfs.ImagePolicy{Classes: vfs.ClassNone}) {
+		if err := w.expectOn(cut.FS, want); err != nil {
+			return opened, fmt.Errorf("power cut right after open: %w", err)
+		}
+	}
+	fs.Kill()
+	if log, err = wal.Open(w.optionsOn(fs)); err != nil {
+		return opened, fmt.Errorf("second open: %w", err)
+	}
+	if err := want.differs(log); err != nil {
+		return opened, fmt.Errorf("second open: %w", err)
+	}
+	return opened, w.checkUsable(fs, log, want)
+}
+
+// checkUsable appends to every group and to a new one, and finds it all after a close.
+func (w *workload) checkUsable(fs *vfs.Mem, log *wal.Log, have model) error {
+	var updates []wal.Update
+	for _, id := range append(slices.Sorted(maps.Keys(have)), 1000) {
+		u := nextUpdate(id, have[id])
+		have = have.with(u)
+		updates = append(updates, u)
+	}
+	if err := log.Append(updates, true); err != nil {
+		return fmt.Errorf("append after recovery: %w", err)
+	}
+	if err := have.differs(log); err != nil {
+		return fmt.Errorf("append after recovery: %w", err)
+	}
+	if err := log.Close(); err != nil {
+		return fmt.Errorf("close after recovery: %w", err)
+	}
+	if n := fs.OpenHandles(); n != 0 {
+		return fmt.Errorf("%d handles are open after close", n)
+	}
+	if err := w.expectOn(fs, have); err != nil {
+		return fmt.Errorf("third open: %w", err)
+	}
+	return checkFiles(fs)
+}
+
+// nextUpdate is one more entry for a group.
+func nextUpdate(id uint64, g groupModel) wal.Update {
+	state := g.state
+	state.Term = max(state.Term, 1)
+	entry := &raftpb.Entry{
+		Index: new(g.last() + 1), Term: new(state.Term), Data: []byte("after recovery"),
+	}
+	return wal.Update{Group: id, State: &state, Entries: []*raftpb.Entry{entry}}
+}
+
+// expectOn opens a log, wants to see exactly the model, and closes it.
+func (w *workload) expectOn(fs *vfs.Mem, want model) error {
+	log, err := wal.Open(w.optionsOn(fs))
+	if err != nil {
+		return err
+	}
+	if err := want.differs(log); err != nil {
+		return err
+	}
+	return log.Close()
+}
+
+func (w *workload) optionsOn(fs *vfs.Mem) wal.Options {
+	o := w.options
+	o.FS = fs
+	return o
+}
+
+// checkFiles wants no file that recovery should have cleaned up.
+func checkFiles(fs *vfs.Mem) error {
+	names, err := fs.List(crashDir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, ".tmp") {
+			return fmt.Errorf("%s is left over", name)
+		}
+	}
+	return nil
+}
+
+// checkRecovery crashes the recovery that was recorded, at every operation before Open returned:
+// anything within the bounds may come of that.
+func (w *workload) checkRecovery(
+	recording *vfs.Recording, opened, from, to int, seen *imageSet,
+) error {
+	recording.Stop()
+	done := map[uint64]bool{}
+	for replay := recording.Replay(); replay.Position() < opened; {
+		for image := range replay.CrashImages(recoveryPolicy) {
+			sum := image.FS.Fingerprint()
+			if done[sum] {
+				continue
+			}
+			done[sum] = true
+			seen.add(sum, true)
+			if _, err := w.checkImage(image.FS, from, to); err != nil {
+				return fmt.Errorf("crash of recovery behind operation %d, image %v: %w",
+					replay.Position(), image, err)
+			}
+		}
+		replay.Next()
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+package wal_test
+
+import (
+	"flag"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/connectraft/connect/internal/vfs"
+)
+
+var imagesMax = flag.Int("wal.images", 24_000,
+	"how many distinct crash images the enumeration checks; 0 is without limit")
+
+// crashSeeds are the workloads of the enumeration.
+const crashSeeds = 8
+
+// TestCrashEnumeration crashes random workloads at every operation in every way the file system
+// model knows, and holds each image against the history of its workload.
+func TestCrashEnumeration(t *testing.T) {
+	seen := newImageSet()
+	for seed := range uint64(crashSeeds) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			w := newWorkload(t, seed)
+			w.run(60)
+			w.expectCrossings()
+			w.close()
+			enumerate(t, w, seen, *imagesMax/crashSeeds/2) // The other half is of recoveries.
+		})
+	}
+	t.Logf("%d distinct images checked, %d of them of crashes during recovery",
+		seen.len(), seen.recoveries())
+}
+
+// expectCrossings fails if a workload was too tame to prove anything.
+func (w *workload) expectCrossings() {
+	w.t.Helper()
+	counts := map[string]int{}
+	for position := range w.recording.Len() {
+		op := w.recording.Op(position)
+		if strings.Contains(op.Name, ".wal") {
+			counts[op.Kind.String()]++
+		}
+	}
+	for _, kind := range []vfs.OpKind{vfs.OpRename, vfs.OpRemove, vfs.OpWrite, vfs.OpSyncData} {
+		if counts[kind.String()] < 5 {
+			w.t.Fatalf("%d operations %v on segments: too few", counts[kind.String()], kind)
+		}
+	}
+}
+
+// imageSet counts distinct images over all workloads.
+type imageSet struct {
+	mu       sync.Mutex
+	images   map[uint64]bool
+	recovery int
+}
+
+func newImageSet() *imageSet { return &imageSet{images: map[uint64]bool{}} }
+
+func (s *imageSet) add(sum uint64, duringRecovery bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.images[sum] {
+		s.images[sum] = true
+		if duringRecovery {
+			s.recovery++
+		}
+	}
+}
+
+func (s *imageSet) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.images)
+}
+
+func (s *imageSet) recoveries() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.recovery
+}
+
+var imagePolicy = vfs.ImagePolicy{Seed: 1, Samples: 8, CutsMax: 24, PendingMax: 12, Edges: frameEdges}
+
+// recoveryPolicy is for crashes inside of recovery, of which there are very many.
+var recoveryPolicy = vfs.ImagePolicy{
+	Seed: 2, SubsetMax: 3, Samples: 2, CutsMax: 5, PendingMax: 3, Edges: frameEdges,
+}
+
+// recoveryEvery is how many images pass between two whose recovery is crashed as well, at some 400
+// images each. Without limit there are ten times as many.
+const recoveryEvery = 400
+
+// frameEdges finds the borders of frames in a write: see frame.go for the layout.
+func frameEdges(op *vfs.Op) []int {
+	const headerBytes, entryHeaderBytes = 112, 16
+	var edges []int
+	for at := 0; at+8 <= len(op.Data); at += 8 {
+		if op.Data[at+6] == 0xDA && op.Data[at+7] == 0xC0 {
+			edges = append(edges, at-1, at, at+8, at+headerBytes-1, at+headerBytes,
+				at+headerBytes+entryHeaderBytes)
+		}
+	}
+	return edges
+}
+
+// job is an image to check, of a crash behind position operations.
+type job struct {
+	image    vfs.Image
+	position int
+	// deep asks to crash the recovery of this image too.
+	deep bool
+}
+
+// enumerate checks the images of all positions, at most limit of them (0 is all), spread evenly.
+func enumerate(t *testing.T, w *workload, seen *imageSet, limit int) {
+	t.Helper()
+	w.recording.Stop()
+	stride, every := 1, recoveryEvery/10
+	if limit > 0 {
+		every = recoveryEvery
+		total := 0
+		w.eachImage(func(job) bool { total++; return true })
+		stride = max(1, total/limit)
+	}
+	jobs := make(chan job)
+	var failed sync.Once
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for j := range jobs {
+				if err := w.check(j, seen); err != nil {
+					failed.Do(func() {
+						t.Errorf("crash behind operation %d (%s), image %v: %v",
+							j.position, w.opBefore(j.position), j.image, err)
+						close(stop)
+					})
+					return
+				}
+			}
+		})
+	}
+	n := 0
+	w.eachImage(func(j job) bool {
+		n++
+		if n%stride != 0 {
+			return true
+		}
+		j.deep = n/stride%every == 0
+		select {
+		case jobs <- j:
+			return true
+		case <-stop:
+			return false
+		}
+	})
+	close(jobs)
+	wg.Wait()
+}
+
+// eachImage yields the images that differ from all others of the same bounds.
+func (w *workload) eachImage(yield func(job) bool) {
+	type key struct {
+		sum      uint64
+		from, to int
+	}
+	done := map[key]bool{}
+	for replay := w.recording.Replay(); ; {
+		from, to := w.history.bounds(replay.Position())
+		for image := range replay.CrashImages(imagePolicy) {
+			k := key{image.FS.Fingerprint(), from, to}
+			if done[k] {
+				continue
+			}
+			done[k] = true
+			if !yield(job{image: image, position: replay.Position()}) {
+				return
+			}
+		}
+		if !replay.Next() {
+			return
+		}
+	}
+}
+
+func (w *workload) opBefore(position int) string {
+	if position == 0 {
+		return "none"
+	}
+	what := "between calls"
+	for _, c := range w.history.calls {
+		if c.start < position && position <= c.end {
+			what = c.what
+		}
+	}
+	return fmt.Sprintf("%v, in %s", w.recording.Op(position-1), what)
+}
