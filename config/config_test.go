@@ -173,7 +173,7 @@ func TestProblems(t *testing.T) {
 		{"dotted keys", "raft.tick = \"1h\"\nlog.\"segment\" = 7\n" + valid, config.Overrides{},
 			[]string{
 				`cluster.toml:1: raft.tick = "1h": want a time from "10ms" to "10s"`,
-				`cluster.toml:2: log.segment = 7: want a size from "1MiB" to "1GiB" in B, KiB, MiB or GiB`}},
+				`cluster.toml:2: log.segment = 7: want a size from "64KiB" to "1GiB" in B, KiB, MiB or GiB`}},
 		{"sizes", valid + "[limits]\ncommand = \"1.5MiB\"\nentry = \"1MB\"\n" +
 			"inflight_bytes = \"99999999999999GiB\"\n", config.Overrides{}, []string{
 			`cluster.toml:12: limits.command = "1.5MiB": want a size from "1B" to "32MiB" in B, KiB, MiB or GiB`,

@@ -45,7 +45,7 @@ func (c *Config) sections() []section {
 			{"heartbeat_ticks", number[int]{&c.Raft.HeartbeatTicks, 1, 100}},
 		}},
 		{"log", []setting{
-			{"segment", size{&c.Log.Segment, 1 * mib, 1 * gib}},
+			{"segment", size{&c.Log.Segment, 64 * kib, 1 * gib}},
 			{"cache", size{&c.Log.Cache, 1 * mib, 64 * gib}},
 		}},
 		{"snapshot", []setting{

@@ -141,9 +141,12 @@ func (g *Group) Read(ctx context.Context, query []byte, level ReadLevel) (Result
 // ID returns the id of the group.
 func (g *Group) ID() uint64 { return g.id }
 
-// admitCommand admits a command. A leader whose disk is full takes none; a follower passes them on.
+// admitCommand admits a command. A leader takes none when its log has no room for the next segment:
+// the rest of the present one is for what was admitted before, for votes, and for compaction. A
+// follower passes commands on.
 func (g *Group) admitCommand(c *Call) error {
-	if g.node.diskFull.Load() && raft.StateType(g.role.Load()) == raft.StateLeader {
+	leads := raft.StateType(g.role.Load()) == raft.StateLeader
+	if leads && (g.node.diskFull.Load() || g.node.wal.Full()) {
 		return ErrDiskFull
 	}
 	return g.admit(c)

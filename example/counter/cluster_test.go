@@ -186,7 +186,10 @@ func TestGarbageHurtsNobody(t *testing.T) {
 // refusal starts a node that must not start, and returns what it says.
 func refusal(t *testing.T, c *proctest.Cluster, n *proctest.Node, want int) string {
 	t.Helper()
-	out, err := c.Command(n).CombinedOutput()
+	cmd := c.Command(n)
+	timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	out, err := cmd.CombinedOutput()
 	if err == nil {
 		t.Fatalf("the node ran:\n%s", out)
 	}

@@ -1,0 +1,323 @@
+package node_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"github.com/connectraft/connect/node"
+	"github.com/connectraft/connect/snap"
+	"github.com/connectraft/connect/statemachine"
+	"github.com/connectraft/connect/transport"
+)
+
+// scripted is a state machine whose methods do what the test says.
+type scripted struct {
+	apply func(command []byte) ([]byte, error)
+	query func(query []byte) ([]byte, error)
+}
+
+func (s *scripted) Apply(_ statemachine.Meta, command []byte) ([]byte, error) {
+	if s.apply == nil {
+		return nil, nil
+	}
+	return s.apply(command)
+}
+
+func (s *scripted) Query(query []byte) ([]byte, error) {
+	if s.query == nil {
+		return nil, nil
+	}
+	return s.query(query)
+}
+
+func (s *scripted) Snapshot(w io.Writer) error { _, err := w.Write([]byte("state")); return err }
+func (s *scripted) Restore(r io.Reader) error  { _, err := io.Copy(io.Discard, r); return err }
+
+// frame is a request frame that the fake peer has received.
+type frame struct {
+	kind    transport.Kind
+	payload []byte
+}
+
+// fakePeer is node 2 of a cluster, played by the test over the real transport.
+type fakePeer struct {
+	*transport.Transport
+	frames chan frame
+	up     chan struct{}
+}
+
+func (p *fakePeer) HandleRaft(uint64, uint64, []*pb.Message) {}
+func (p *fakePeer) HandleRequest(_, _ uint64, kind transport.Kind, payload []byte) {
+	select {
+	case p.frames <- frame{kind, payload}:
+	default:
+	}
+}
+func (p *fakePeer) HandleSnapshot(context.Context, uint64, uint64, *pb.Message, int64,
+	io.Reader) error {
+	return errors.New("not wanted")
+}
+func (p *fakePeer) PeerLost(uint64) {}
+func (p *fakePeer) PeerUp(uint64, uint64) {
+	select {
+	case p.up <- struct{}{}:
+	default:
+	}
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// besideFakeLeader opens node 1 of three, which does not campaign by itself, and node 2 as a fake.
+func besideFakeLeader(t *testing.T, change func(*node.Options)) (*node.Node, *fakePeer) {
+	t.Helper()
+	own, other := listen(t), listen(t)
+	o := node.Options{ClusterID: "test", ID: 1, Dir: t.TempDir(), PeerListener: own,
+		Tick: 10 * time.Millisecond, ElectionTicks: 10_000, SegmentBytes: 1 << 20,
+		Members: []node.Member{{ID: 1, Address: own.Addr().String()},
+			{ID: 2, Address: other.Addr().String()}, {ID: 3, Address: "127.0.0.1:1"}},
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	if change != nil {
+		change(&o)
+	}
+	n, err := node.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	p := &fakePeer{frames: make(chan frame, 16), up: make(chan struct{}, 1)}
+	p.Transport, err = transport.New(transport.Options{ClusterID: "test", NodeID: 2,
+		Incarnation: 7, Address: other.Addr().String(), Listener: other, Handler: p,
+		Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.SetPeer(1, own.Addr().String())
+	p.Start()
+	t.Cleanup(func() { p.Close() })
+	select {
+	case <-p.up:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the fake peer does not get a connection")
+	}
+	return n, p
+}
+
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	(&testCluster{t: t}).within(what, condition)
+}
+
+// lead makes node 1 take the fake for the leader of term 2.
+func (p *fakePeer) lead(t *testing.T, g *node.Group) {
+	t.Helper()
+	eventually(t, "node 1 follows the fake", func() bool {
+		p.SendRaft(1, 1, []*pb.Message{{Type: pb.MsgHeartbeat.Enum(), From: new(uint64(2)),
+			To: new(uint64(1)), Term: new(uint64(2)), Commit: new(uint64(1))}})
+		return g.Status().Leader == 2
+	})
+}
+
+// packed is an entry with one command, as docs/formats describes it.
+func packed(index uint64, command string) *pb.Entry {
+	data := append([]byte{1}, make([]byte, 8)...)
+	data = binary.LittleEndian.AppendUint32(data, 1)
+	data = append(binary.AppendUvarint(data, uint64(len(command))), command...)
+	return &pb.Entry{Index: &index, Term: new(uint64(2)), Type: pb.EntryNormal.Enum(), Data: data}
+}
+
+// endsOnce fails the test when the call does not end; the outcome does not matter.
+func ended(t *testing.T, what string, call *node.Call) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_, err := call.Wait(ctx)
+	if errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		t.Errorf("%s never ended: %v", what, err)
+	}
+}
+
+// A read that breaks the machine is ended once: Close returns although nobody waits for the read.
+func TestReviewBrokenQueryEndsItsReadOnce(t *testing.T) {
+	for _, how := range []string{"error", "panic"} {
+		t.Run(how, func(t *testing.T) {
+			c := newTestCluster(t, 1, nil)
+			c.ready()
+			g, err := c.nodes[1].StartGroup(2, &scripted{query: func([]byte) ([]byte, error) {
+				if how == "panic" {
+					panic("as asked")
+				}
+				return nil, errors.New("broken")
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			call := g.GoRead(nil, node.Stale)
+			c.within("the group stops", func() bool { return g.Status().Failed != "" })
+			closed := make(chan struct{})
+			go func() {
+				defer close(closed)
+				c.nodes[1].Close()
+			}()
+			select {
+			case <-closed:
+			case <-time.After(5 * time.Second):
+				t.Error("Close hangs: the apply stage waits to end a read for the second time")
+			}
+			for waiting := true; waiting; {
+				ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+				call.Wait(ctx)
+				cancel()
+				select {
+				case <-closed:
+					waiting = false
+				default:
+				}
+			}
+			if n := g.Status().Inflight; n != 0 {
+				t.Errorf("%d calls in flight after all have ended", n)
+			}
+		})
+	}
+}
+
+// A follower that has marked its log with a leader's snapshot and has not restored it yet applies
+// what came before. A snapshot of its own that is due then must not stop the group.
+func TestReviewOwnSnapshotDueWhileAnotherWaits(t *testing.T) {
+	release := make(chan struct{})
+	n, p := besideFakeLeader(t, func(o *node.Options) { o.SnapshotEntries = 1 })
+	g, err := n.StartGroup(1, &scripted{apply: func([]byte) ([]byte, error) {
+		<-release
+		return nil, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.lead(t, g)
+	p.SendRaft(1, 1, []*pb.Message{{Type: pb.MsgApp.Enum(), From: new(uint64(2)),
+		To: new(uint64(1)), Term: new(uint64(2)), LogTerm: new(uint64(1)), Index: new(uint64(1)),
+		Entries: []*pb.Entry{packed(2, "a")}, Commit: new(uint64(2))}})
+	eventually(t, "entry 2 is committed", func() bool { return g.Status().Commit == 2 })
+
+	store, err := snap.Open(filepath.Join(t.TempDir(), "snap"), snap.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	conf := &pb.ConfState{Voters: []uint64{1, 2, 3}}
+	w, err := store.Create(snap.Meta{Group: 1, Index: 100, Term: 2, ConfState: conf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write([]byte("state"))
+	m, err := w.Commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := m.AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := store.OpenFile(1, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	err = p.SendSnapshot(background(t), 1, 1, &pb.Message{Type: pb.MsgSnap.Enum(),
+		From: new(uint64(2)), To: new(uint64(1)), Term: new(uint64(2)),
+		Snapshot: &pb.Snapshot{Data: data, Metadata: &pb.SnapshotMetadata{Index: new(uint64(100)),
+			Term: new(uint64(2)), ConfState: conf}}}, m.Size, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the log is marked", func() bool { return g.Status().FirstIndex == 101 })
+	close(release)
+	eventually(t, "the snapshot is restored or the group has stopped", func() bool {
+		s := g.Status()
+		return s.Applied == 100 || s.Failed != ""
+	})
+	if s := g.Status(); s.Failed != "" {
+		t.Errorf("the group stopped: %s", s.Failed)
+	}
+}
+
+// A command that the leader hands back to a group that has stopped meanwhile ends all the same.
+func TestReviewCommandHandedBackToAStoppedGroupEnds(t *testing.T) {
+	n, p := besideFakeLeader(t, nil)
+	g, err := n.StartGroup(1, &scripted{apply: func([]byte) ([]byte, error) {
+		return nil, errors.New("broken")
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.lead(t, g)
+	call := g.Go([]byte("x"))
+	var forward frame
+	select {
+	case forward = <-p.frames:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the command was not forwarded")
+	}
+	p.SendRaft(1, 1, []*pb.Message{{Type: pb.MsgApp.Enum(), From: new(uint64(2)),
+		To: new(uint64(1)), Term: new(uint64(2)), LogTerm: new(uint64(1)), Index: new(uint64(1)),
+		Entries: []*pb.Entry{packed(2, "a")}, Commit: new(uint64(2))}})
+	eventually(t, "the group stops", func() bool { return g.Status().Failed != "" })
+	reply := append([]byte(nil), forward.payload[:8]...) // id
+	reply = append(reply, 1, 1, 0, 0)                    // one command, not leader, no index, no text
+	if err := p.Send(1, 1, 2, reply); err != nil {
+		t.Fatal(err)
+	}
+	ended(t, "the command", call)
+}
+
+// Commands forwarded to a node that does not run the group (yet) are answered: the asker cannot
+// know otherwise, for the connection stays.
+func TestReviewForwardToAGroupThatDoesNotRunIsAnswered(t *testing.T) {
+	_, p := besideFakeLeader(t, nil)
+	payload := binary.LittleEndian.AppendUint64(nil, 42)
+	payload = append(payload, 1, 1, 'x')
+	if err := p.Send(1, 1, 1, payload); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-p.frames:
+	case <-time.After(5 * time.Second):
+		t.Error("no reply: the asker's call and its place in the admission are lost")
+	}
+}
+
+// A reply that the transport refuses (here: larger than a frame) must not leave the asker waiting
+// for ever.
+func TestReviewForwardedCommandEndsWhenItsReplyCannotBeSent(t *testing.T) {
+	c := newTestCluster(t, 3, nil)
+	c.ready()
+	groups := map[uint64]*node.Group{}
+	for id, n := range c.nodes {
+		g, err := n.StartGroup(2, &scripted{apply: func([]byte) ([]byte, error) {
+			return make([]byte, 65<<20), nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		groups[id] = g
+	}
+	c.groups = groups
+	c.ready()
+	call := groups[c.follower()].Go([]byte("x"))
+	ended(t, "the command", call)
+}
