@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"time"
@@ -34,6 +33,7 @@ type inboundKey struct {
 
 // acceptLoop accepts until the listener is closed.
 func (t *Transport) acceptLoop() {
+	trouble := "" // as last logged; empty while connections can be accepted
 	for {
 		conn, err := t.options.Listener.Accept()
 		if t.ctx.Err() != nil {
@@ -43,15 +43,17 @@ func (t *Transport) acceptLoop() {
 			return
 		}
 		if err != nil {
-			if t.said.news("accept", reasonOf(err)) {
+			if reason := reasonOf(err); reason != trouble {
+				trouble = reason
 				t.logger.Error("peer connections cannot be accepted", "node", t.options.NodeID,
-					"address", t.options.Address, "reason", reasonOf(err))
+					"address", t.options.Address, "reason", reason)
 			}
 			if errors.Is(err, net.ErrClosed) || !t.pause(acceptPause) {
 				return
 			}
 			continue
 		}
+		trouble = ""
 		select {
 		case t.handshakes <- struct{}{}:
 			t.group.Go(func() { t.receive(conn) })
@@ -178,8 +180,9 @@ func (t *Transport) receiveLane(conn net.Conn, p *peer, h hello) {
 	}
 	p.lastFailed(err)
 	if errors.Is(err, errDamaged) {
-		t.logPeer(slog.LevelError, "peer connection closed", p, "remote", conn.RemoteAddr().String(),
-			"reason", reasonOf(err))
+		p.damaged.Add(1)
+		t.logPeer(slog.LevelError, "damaged frame from peer, connection closed", p,
+			"remote", conn.RemoteAddr().String(), "reason", reasonOf(err))
 	}
 	// Answers of the peer travelled on this connection: those not yet here may be lost.
 	t.notifier.lost(p.id)
@@ -234,8 +237,5 @@ func sendSign(w net.Conn) error {
 		return err
 	}
 	_, err := w.Write(pingFrame())
-	if err != nil && errors.Is(err, io.ErrClosedPipe) {
-		err = io.EOF
-	}
 	return err
 }

@@ -68,9 +68,9 @@ func randomEntries(r *rand.Rand, m *raftpb.Message) []*raftpb.Entry {
 func randomMessage(r *rand.Rand) *raftpb.Message {
 	m := &raftpb.Message{
 		Type: networkTypes[r.IntN(len(networkTypes))].Enum(),
-		To:   randomNumber(r), From: randomNumber(r), Term: randomNumber(r), LogTerm: randomNumber(r),
-		Index: randomNumber(r), Commit: randomNumber(r), Vote: randomNumber(r), RejectHint: randomNumber(r),
-		Context: randomBytes(r),
+		To:   randomNumber(r), From: randomNumber(r), Term: randomNumber(r),
+		LogTerm: randomNumber(r), Index: randomNumber(r), Commit: randomNumber(r),
+		Vote: randomNumber(r), RejectHint: randomNumber(r), Context: randomBytes(r),
 	}
 	if n := r.IntN(3); n > 0 {
 		m.Reject = new(n == 1)
@@ -80,7 +80,9 @@ func randomMessage(r *rand.Rand) *raftpb.Message {
 		if r.IntN(2) == 0 {
 			m.Snapshot.Metadata = &raftpb.SnapshotMetadata{
 				Index: randomNumber(r), Term: randomNumber(r),
-				ConfState: &raftpb.ConfState{Voters: []uint64{1, 2, r.Uint64()}, AutoLeave: new(true)},
+				ConfState: &raftpb.ConfState{
+					Voters: []uint64{1, 2, r.Uint64()}, AutoLeave: new(true),
+				},
 			}
 		}
 	}
@@ -90,7 +92,7 @@ func randomMessage(r *rand.Rand) *raftpb.Message {
 
 func TestCodecKeepsMessages(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 20_000 {
+	for range 3_000 {
 		messages := make([]*raftpb.Message, r.IntN(4))
 		for i := range messages {
 			messages[i] = randomMessage(r)

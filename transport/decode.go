@@ -62,7 +62,8 @@ type cursor struct {
 }
 
 func (c *cursor) damaged(format string, args ...any) error {
-	return fmt.Errorf("%w: raft payload at byte %d: %s", errDamaged, c.at, fmt.Sprintf(format, args...))
+	what := fmt.Sprintf(format, args...)
+	return fmt.Errorf("%w: raft payload at byte %d: %s", errDamaged, c.at, what)
 }
 
 // take reserves memory for count items that cost bytes each and take at least one byte of the

@@ -75,8 +75,10 @@ func putFrameHeader(b []byte, h frameHeader) {
 
 func parseFrameHeader(b []byte, limit int64) (frameHeader, error) {
 	_ = b[frameHeaderBytes-1]
-	if want, got := binary.LittleEndian.Uint32(b[20:]), crc32.Checksum(b[:20], castagnoli); want != got {
-		return frameHeader{}, fmt.Errorf("%w: header checksum %08x, computed %08x", errDamaged, want, got)
+	want, got := binary.LittleEndian.Uint32(b[20:]), crc32.Checksum(b[:20], castagnoli)
+	if want != got {
+		return frameHeader{}, fmt.Errorf("%w: header checksum %08x, computed %08x",
+			errDamaged, want, got)
 	}
 	h := frameHeader{
 		length:     binary.LittleEndian.Uint32(b[0:]),
@@ -86,7 +88,8 @@ func parseFrameHeader(b []byte, limit int64) (frameHeader, error) {
 		payloadCRC: binary.LittleEndian.Uint32(b[16:]),
 	}
 	if int64(h.length) > limit {
-		return frameHeader{}, fmt.Errorf("%w: payload of %d bytes, limit %d", errDamaged, h.length, limit)
+		return frameHeader{}, fmt.Errorf("%w: payload of %d bytes, limit %d",
+			errDamaged, h.length, limit)
 	}
 	if b[6] != 0 || b[7] != 0 {
 		return frameHeader{}, fmt.Errorf("%w: reserved bytes are not zero", errDamaged)
@@ -141,7 +144,8 @@ func (r *frameReader) next() (frameHeader, []byte, error) {
 
 func checkPayload(h frameHeader, payload []byte) error {
 	if got := crc32.Checksum(payload, castagnoli); got != h.payloadCRC {
-		return fmt.Errorf("%w: payload checksum %08x, computed %08x", errDamaged, h.payloadCRC, got)
+		return fmt.Errorf("%w: payload checksum %08x, computed %08x",
+			errDamaged, h.payloadCRC, got)
 	}
 	return nil
 }

@@ -32,12 +32,17 @@ type Handler interface {
 		ctx context.Context, from, group uint64, m *raftpb.Message, size int64, body io.Reader,
 	) error
 
-	// PeerLost tells that a stream to peer broke or that its queue overflowed: what was sent
-	// and not answered may be lost. It must not block.
+	// PeerLost tells that a stream to peer or from it broke, that its queue overflowed, or that
+	// messages to it were dropped because it is unknown or not connected: what was sent and not
+	// answered may be lost, and so may answers. It must not block.
 	PeerLost(peer uint64)
 
-	// PeerUp tells that a stream to peer is established. incarnation is the peer's own account
-	// of itself in the handshake. It must not block.
+	// PeerUp tells that the streams of all lanes to peer are established: what is sent from now
+	// on is on its way. incarnation is the peer's own account of itself in the handshake.
+	//
+	// PeerLost and PeerUp are called one at a time, in an order that tells the truth: the loss
+	// of a stream before the PeerUp that follows it. Losses in quick succession are one call.
+	// The method must not block.
 	PeerUp(peer, incarnation uint64)
 }
 

@@ -3,7 +3,6 @@ package transport
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -167,7 +166,9 @@ func readWelcome(r io.Reader) (welcome, error) {
 
 // readHandshake reads one handshake message and not a byte more. It gives up at the first byte
 // that is not the magic's, so that a stranger is told apart without waiting for more.
-func readHandshake(r io.Reader, magic string) (first, second uint16, body handshakeBody, err error) {
+func readHandshake(
+	r io.Reader, magic string,
+) (first, second uint16, body handshakeBody, err error) {
 	prefix := make([]byte, handshakePrefixBytes)
 	for n := 0; n < len(prefix); {
 		m, err := r.Read(prefix[n:])
@@ -234,8 +235,9 @@ func (e *strangerError) Error() string {
 
 // guess names what usually ends up on a wrong port.
 func (e *strangerError) guess() string {
-	for _, method := range []string{"GET ", "POST ", "HEAD ", "PUT ", "OPTIONS ", "DELETE ", "HTTP", "PRI "} {
-		if len(e.start) >= 3 && strings.HasPrefix(method, string(e.start[:min(len(e.start), len(method))])) {
+	start := string(e.start)
+	for _, word := range []string{"GET ", "POST", "HEAD", "PUT ", "OPTI", "DELE", "HTTP", "PRI "} {
+		if strings.HasPrefix(start, word) {
 			return "HTTP"
 		}
 	}
@@ -301,11 +303,15 @@ func (t *Transport) judge(h hello) (refusalReason, string) {
 	o := &t.options
 	switch {
 	case h.versionMin > protocolVersion || h.versionMax < protocolVersion:
-		return unsupportedVersion, fmt.Sprintf("node %d speaks protocol versions %d to %d, node %d speaks %d",
+		return unsupportedVersion, fmt.Sprintf(
+			"node %d speaks peer protocol %d to %d, node %d speaks %d: upgrade the older one",
 			h.node, h.versionMin, h.versionMax, o.NodeID, protocolVersion)
 	case h.cluster != o.ClusterID:
 		return wrongCluster, fmt.Sprintf("node %d belongs to cluster %q, node %d to cluster %q",
 			h.node, h.cluster, o.NodeID, o.ClusterID)
+	case h.node == o.NodeID && h.incarnation == o.Incarnation && h.address == o.Address:
+		return ownID, fmt.Sprintf("node %d reached itself at the address it has for node %d",
+			h.node, h.target)
 	case h.node == o.NodeID:
 		return ownID, fmt.Sprintf("the node at %s and the node at %s both have id %d",
 			h.address, o.Address, o.NodeID)
@@ -313,7 +319,8 @@ func (t *Transport) judge(h hello) (refusalReason, string) {
 		return wrongNode, fmt.Sprintf("node %d dialled node %d, but this is node %d at %s",
 			h.node, h.target, o.NodeID, o.Address)
 	case h.node == 0 || h.lane > laneSnapshot || h.address == "":
-		return malformedHello, fmt.Sprintf("node id %d, lane %d, address %q", h.node, h.lane, h.address)
+		return malformedHello, fmt.Sprintf("node id %d, lane %d, address %q",
+			h.node, h.lane, h.address)
 	}
 	if err := t.admit(h.node, h.incarnation, h.address); err != nil {
 		return notAdmitted, err.Error()
@@ -327,10 +334,4 @@ func (t *Transport) admit(node, incarnation uint64, address string) error {
 		return a.AdmitPeer(node, incarnation, address)
 	}
 	return nil
-}
-
-// isRefusal tells errors that the peer itself decided on from those of the network.
-func isRefusal(err error) bool {
-	_, ok := errors.AsType[*refusedError](err)
-	return ok
 }

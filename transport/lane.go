@@ -34,7 +34,8 @@ type lane struct {
 
 	mu struct {
 		sync.Mutex
-		abandon context.CancelFunc // ends the current dial or connection
+		abandon  context.CancelFunc // ends the current dial or connection
+		saidDrop bool               // a drop was logged since the lane was last connected
 	}
 }
 
@@ -74,8 +75,9 @@ func (l *lane) run() {
 		if ctx.Err() != nil {
 			return
 		}
-		if l.peer.broken(err) {
-			l.transport.logPeer(slog.LevelWarn, "peer not connected", l.peer, "reason", reasonOf(err))
+		if l.peer.broken(l.number, err) {
+			l.transport.logPeer(slog.LevelWarn, "peer not connected", l.peer,
+				"reason", reasonOf(err))
 		}
 		if lasted >= steadyAfter {
 			backoff = backoffMin
@@ -144,8 +146,15 @@ func (t *Transport) connect(ctx context.Context, p *peer, lane uint8) (net.Conn,
 func (l *lane) serve(ctx context.Context, conn net.Conn, incarnation uint64) error {
 	t := l.transport
 	ended := make(chan error, 1)
-	go func() { ended <- readSigns(conn) }()
+	go func() {
+		err := readSigns(conn)
+		conn.Close() // ends a write that nobody reads
+		ended <- err
+	}()
 
+	l.mu.Lock()
+	l.mu.saidDrop = false
+	l.mu.Unlock()
 	if l.queue.open() {
 		t.notifier.lost(l.peer.id)
 	}
@@ -154,14 +163,26 @@ func (l *lane) serve(ctx context.Context, conn net.Conn, incarnation uint64) err
 	}
 
 	w := laneWriter{lane: l, conn: conn}
-	err, readerEnded := w.run(ctx, ended)
+	err := w.run(ctx, ended)
 	conn.Close()
-	if !readerEnded {
-		<-ended
+	if readErr := <-ended; isClosed(err) {
+		err = readErr // the reader closed the connection, and knows why
 	}
 	l.peer.drops.Add(uint64(l.queue.shut() + len(w.items)))
 	l.peer.down(l.number)
 	return err
+}
+
+// logDrop logs that messages cannot be sent, once until the lane is connected anew.
+func (l *lane) logDrop(group uint64, err error) {
+	l.mu.Lock()
+	said := l.mu.saidDrop
+	l.mu.saidDrop = true
+	l.mu.Unlock()
+	if !said {
+		l.transport.logPeer(slog.LevelWarn, "messages to peer dropped", l.peer,
+			"group", group, "reason", err.Error())
+	}
 }
 
 // readSigns reads the acceptor's signs of life until there is none for hungTimeout.
@@ -169,9 +190,6 @@ func readSigns(conn net.Conn) error {
 	r := newFrameReader(conn, 0, 16*frameHeaderBytes)
 	for {
 		h, _, err := r.next()
-		if errors.Is(err, io.EOF) {
-			return errors.New("closed by the peer")
-		}
 		if err != nil {
 			return err
 		}
@@ -191,27 +209,28 @@ type laneWriter struct {
 	deadline time.Time
 }
 
-// run writes until something fails. readerEnded tells that the error came from ended.
-func (w *laneWriter) run(ctx context.Context, ended <-chan error) (err error, readerEnded bool) {
+// run writes until something fails. It puts back what it takes from ended.
+func (w *laneWriter) run(ctx context.Context, ended chan error) error {
 	idle := time.NewTicker(pingInterval)
 	defer idle.Stop()
 	wrote := true
 	for {
 		select {
 		case <-ctx.Done():
-			return errors.New("address changed or peer removed"), false
+			return errors.New("address changed or peer removed")
 		case err := <-ended:
-			return err, true
+			ended <- err
+			return err
 		case <-w.lane.queue.wake:
 			wrote = true
 			if err := w.drain(); err != nil {
-				return err, false
+				return err
 			}
 		case <-idle.C:
 			if !wrote {
 				w.batch.ping()
 				if err := w.flush(); err != nil {
-					return err, false
+					return err
 				}
 			}
 			wrote = false
@@ -276,6 +295,11 @@ func writeOnce(conn net.Conn, buffers *net.Buffers) (int64, error) {
 		*buffers = nil
 	}
 	return int64(n), err
+}
+
+// isClosed tells an operation on a connection that this side has closed.
+func isClosed(err error) bool {
+	return errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
 }
 
 func isTimeout(err error) bool {

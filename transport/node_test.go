@@ -121,7 +121,7 @@ type recorder struct {
 	// The functions below replace the recording when they are set before the first frame.
 	onRaft     func(from, group uint64, messages []*raftpb.Message)
 	onRequest  func(from, group uint64, kind transport.Kind, payload []byte)
-	onSnapshot func(ctx context.Context, from, group uint64, m *raftpb.Message, size int64, body io.Reader) error
+	onSnapshot snapshotHandler
 }
 
 func newRecorder() *recorder {

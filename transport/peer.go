@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
-	"strconv"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,15 +26,15 @@ type peer struct {
 
 	sentFrames, sentBytes         atomic.Uint64
 	receivedFrames, receivedBytes atomic.Uint64
-	drops                         atomic.Uint64
+	drops, damaged                atomic.Uint64
 
 	mu struct {
 		sync.Mutex
 		address     string
 		laneUp      [laneCount]bool
 		incarnation uint64
-		// reason is why the peer is not connected, as last logged; empty while it is.
-		reason      string
+		// reasons tell why each lane is not connected; they are empty while the peer is.
+		reasons     [laneCount]string
 		lastError   string
 		lastErrorAt time.Time
 	}
@@ -70,7 +71,7 @@ func (p *peer) established(lane uint8, incarnation uint64) (complete bool) {
 	if !p.connectedLocked() {
 		return false
 	}
-	p.mu.reason = ""
+	p.mu.reasons = [laneCount]string{}
 	p.notifier.up(p.id, incarnation)
 	return true
 }
@@ -89,14 +90,14 @@ func (p *peer) connectedLocked() bool {
 
 // broken records why a lane has no connection and reports whether that is news. Both lanes
 // usually fail for the same reason, and again on each retry; that is one line.
-func (p *peer) broken(err error) (news bool) {
+func (p *peer) broken(lane uint8, err error) (news bool) {
 	reason := reasonOf(err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.mu.lastError, p.mu.lastErrorAt = reason, time.Now()
-	news = p.mu.reason != reason
-	p.mu.reason = reason
-	return news
+	known := slices.Contains(p.mu.reasons[:], reason)
+	p.mu.reasons[lane] = reason
+	return !known
 }
 
 // received counts a frame.
@@ -129,14 +130,14 @@ func (p *peer) send(l *lane, group uint64, messages []*raftpb.Message) {
 	default:
 		p.drops.Add(uint64(max(len(items), 1)))
 		p.notifier.lost(p.id)
-		if l.transport.said.news("send "+formatID(p.id), err.Error()) {
-			l.transport.logPeer(slog.LevelWarn, "messages dropped", p, "group", group, "reason", err.Error())
-		}
+		l.logDrop(group, err)
 	}
 }
 
 // cutFrames divides messages into frames and appends them to items.
-func cutFrames(items []item, group uint64, messages []*raftpb.Message, limit int64) ([]item, error) {
+func cutFrames(
+	items []item, group uint64, messages []*raftpb.Message, limit int64,
+) ([]item, error) {
 	aim := min(batchBytes, limit)
 	first, cost := 0, int64(0)
 	for i, m := range messages {
@@ -145,7 +146,8 @@ func cutFrames(items []item, group uint64, messages []*raftpb.Message, limit int
 		}
 		c := costOf(m)
 		if c > limit {
-			return nil, fmt.Errorf("%w: %v of %d bytes, limit %d", ErrFrameTooLarge, m.GetType(), c, limit)
+			return nil, fmt.Errorf("%w: %v of %d bytes, limit %d",
+				ErrFrameTooLarge, m.GetType(), c, limit)
 		}
 		if i > first && cost+c > aim {
 			items = append(items, item{group: group, messages: messages[first:i:i], cost: cost})
@@ -164,6 +166,7 @@ func (p *peer) stats() PeerStats {
 		ReceivedFrames: p.receivedFrames.Load(),
 		ReceivedBytes:  p.receivedBytes.Load(),
 		Drops:          p.drops.Load(),
+		Damaged:        p.damaged.Load(),
 	}
 	for _, l := range p.lanes {
 		s.QueueBytes += l.queue.bytes()
@@ -180,7 +183,13 @@ func (p *peer) stats() PeerStats {
 // reasonOf describes err without the ephemeral ports of net.OpError, so that the same failure
 // reads the same on each retry.
 func reasonOf(err error) string {
+	if errors.Is(err, io.EOF) {
+		return "closed by the peer"
+	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
+		if op.Op != "dial" && op.Timeout() {
+			return op.Op + ": no progress and no sign of life within the time limit"
+		}
 		return op.Op + ": " + op.Err.Error()
 	}
 	return err.Error()
@@ -208,8 +217,6 @@ func (c *changes) news(subject, what string) bool {
 	c.mu.last[subject] = what
 	return !known || last != what
 }
-
-func formatID(id uint64) string { return strconv.FormatUint(id, 10) }
 
 func (t *Transport) logPeer(level slog.Level, message string, p *peer, args ...any) {
 	args = append([]any{

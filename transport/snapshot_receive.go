@@ -26,8 +26,8 @@ type snapshotReceiver struct {
 	conn      net.Conn
 	reader    *frameReader
 
-	// writing serialises signs of life and the answer; that is its whole purpose.
-	writing sync.Mutex
+	// writing has a token while a sign of life or the answer is being written.
+	writing chan struct{}
 }
 
 // receiveSnapshots serves a connection of the snapshot lane, which carries one snapshot.
@@ -46,11 +46,14 @@ func (t *Transport) receiveSnapshots(conn net.Conn, p *peer) {
 		return
 	}
 	r := snapshotReceiver{
-		transport: t, peer: p, conn: conn,
+		transport: t, peer: p, conn: conn, writing: make(chan struct{}, 1),
 		reader: newFrameReader(conn, t.options.MaxFrameBytes, readBufferBytes),
 	}
 	if err := r.run(); err != nil && p.ctx.Err() == nil {
 		p.lastFailed(err)
+		if errors.Is(err, errDamaged) {
+			p.damaged.Add(1)
+		}
 		t.logPeer(slog.LevelWarn, "snapshot not received", p, "remote", conn.RemoteAddr().String(),
 			"reason", reasonOf(err))
 	}
@@ -68,7 +71,8 @@ func (r *snapshotReceiver) run() error {
 	running.Go(func() { r.signs(ctx, cancel) })
 	var linger *time.Timer
 	running.Go(func() {
-		handlerErr := r.transport.options.Handler.HandleSnapshot(ctx, r.peer.id, group, m, size, bodyReader)
+		handler := r.transport.options.Handler
+		handlerErr := handler.HandleSnapshot(ctx, r.peer.id, group, m, size, bodyReader)
 		// What the handler left unread is skipped from here on.
 		bodyReader.CloseWithError(errBodyAbandoned)
 		linger = r.answer(handlerErr)
@@ -158,8 +162,8 @@ func (r *snapshotReceiver) signs(ctx context.Context, broken context.CancelFunc)
 }
 
 func (r *snapshotReceiver) write(frame []byte) error {
-	r.writing.Lock()
-	defer r.writing.Unlock()
+	r.writing <- struct{}{}
+	defer func() { <-r.writing }()
 	if err := r.conn.SetWriteDeadline(time.Now().Add(hungTimeout)); err != nil {
 		return err
 	}

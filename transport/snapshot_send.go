@@ -35,6 +35,9 @@ func (t *Transport) SendSnapshot(
 	if costOf(m) > t.options.MaxFrameBytes {
 		return ErrFrameTooLarge
 	}
+	if size < 0 {
+		return fmt.Errorf("transport: snapshot to node %d: size %d is negative", to, size)
+	}
 	if err := checkMessage(m); err != nil {
 		return fmt.Errorf("transport: snapshot to node %d: %w", to, err)
 	}
@@ -67,7 +70,7 @@ func (t *Transport) sendSnapshot(
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 
-	s := snapshotSender{peer: p, conn: conn}
+	s := snapshotSender{peer: p, conn: conn, writing: make(chan struct{}, 1)}
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
@@ -78,7 +81,7 @@ func (t *Transport) sendSnapshot(
 	})
 	running.Go(func() { s.ping(ctx) })
 
-	sendErr := s.send(group, m, size, body)
+	sendErr := s.send(group, m, size, body, t.options.MaxFrameBytes)
 	if errors.Is(sendErr, errBody) {
 		return sendErr
 	}
@@ -98,13 +101,13 @@ type snapshotSender struct {
 	peer *peer
 	conn net.Conn
 
-	// writing serialises writes of chunks and pings to conn; that is its whole purpose.
-	writing sync.Mutex
+	// writing has a token while chunks or a ping are being written.
+	writing chan struct{}
 }
 
 func (s *snapshotSender) write(b *batch) error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
+	s.writing <- struct{}{}
+	defer func() { <-s.writing }()
 	frames, bytes := b.frames, b.bytes()
 	buffers := b.buffers()
 	_, err := buffers.WriteTo(s.conn)
@@ -115,13 +118,15 @@ func (s *snapshotSender) write(b *batch) error {
 }
 
 // send writes the opening frame and the chunks.
-func (s *snapshotSender) send(group uint64, m *raftpb.Message, size int64, body io.Reader) error {
+func (s *snapshotSender) send(
+	group uint64, m *raftpb.Message, size int64, body io.Reader, limit int64,
+) error {
 	var b batch
 	b.begin()
 	b.uint64(uint64(size))
 	b.messages([]*raftpb.Message{m})
 	b.end(frameSnapshot, 0, group)
-	chunk := make([]byte, min(snapshotChunkBytes, max(size, 1)))
+	chunk := make([]byte, min(snapshotChunkBytes, limit, max(size, 1)))
 	for {
 		if err := s.write(&b); err != nil {
 			return err
@@ -174,7 +179,7 @@ func readResult(conn net.Conn) error {
 		case h.frameType == frameResult:
 			return fmt.Errorf("%w: %s", ErrSnapshotRefused, payload)
 		default:
-			return fmt.Errorf("%w: type %d towards the sender of a snapshot", errDamaged, h.frameType)
+			return fmt.Errorf("%w: type %d towards the sender", errDamaged, h.frameType)
 		}
 	}
 }

@@ -14,6 +14,7 @@ type PeerStats struct {
 	ReceivedFrames uint64
 	ReceivedBytes  uint64
 	Drops          uint64 // frames dropped before or while they were written
+	Damaged        uint64 // connections from the peer that ended with a damaged frame
 	LastError      string // the last reason why a connection to the peer ended or was refused
 	LastErrorAt    time.Time
 }

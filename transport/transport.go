@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -118,19 +119,25 @@ func (t *Transport) RemovePeer(id uint64) {
 // lags behind has to answer a leader that joined after its newest entry.
 func (t *Transport) learn(h hello) (*peer, refusalReason, string) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	learned := t.mu.learned[h.node]
+	p, reason, text := t.learnLocked(h)
+	t.mu.Unlock()
+	if learned {
+		p.setAddress(h.address) // nobody but the peer itself says where it is
+	}
+	return p, reason, text
+}
+
+func (t *Transport) learnLocked(h hello) (*peer, refusalReason, string) {
 	if t.mu.removed[h.node] {
-		return nil, removedNode, "node " + formatID(h.node) + " was removed from the cluster, says node " +
-			formatID(t.options.NodeID)
+		return nil, removedNode, fmt.Sprintf("node %d was removed from the cluster, says node %d",
+			h.node, t.options.NodeID)
 	}
 	if p := (*t.peers.Load())[h.node]; p != nil {
 		return p, accepted, ""
 	}
-	if t.mu.closed {
-		return nil, tooMany, "node " + formatID(t.options.NodeID) + " is shutting down"
-	}
 	if len(t.mu.learned) >= learnedMax {
-		return nil, tooMany, "node " + formatID(t.options.NodeID) + " knows too many nodes"
+		return nil, tooMany, fmt.Sprintf("node %d knows too many nodes", t.options.NodeID)
 	}
 	t.mu.learned[h.node] = true
 	return t.addLocked(h.node, h.address), accepted, ""
@@ -169,7 +176,9 @@ func (t *Transport) runLocked(p *peer) {
 func (t *Transport) SendRaft(to, group uint64, msgs []*raftpb.Message) {
 	p := (*t.peers.Load())[to]
 	if p == nil {
-		t.notifier.lost(to)
+		if t.ctx.Err() == nil {
+			t.notifier.lost(to)
+		}
 		return
 	}
 	urgent, bulk := splitLanes(msgs)
@@ -231,7 +240,8 @@ func (t *Transport) Send(to, group uint64, kind Kind, payload []byte) error {
 	if cost > t.options.MaxFrameBytes {
 		return ErrFrameTooLarge
 	}
-	err := p.lanes[laneBulk].queue.push(item{group: group, kind: kind, payload: payload, cost: cost})
+	i := item{group: group, kind: kind, payload: payload, cost: cost}
+	err := p.lanes[laneBulk].queue.push(i)
 	if err != nil {
 		p.drops.Add(1)
 	}

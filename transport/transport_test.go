@@ -20,7 +20,8 @@ func appendMessage(from, to, index uint64, data ...[]byte) *raftpb.Message {
 	}
 	for i, d := range data {
 		m.Entries = append(m.Entries, &raftpb.Entry{
-			Type: raftpb.EntryNormal.Enum(), Term: new(uint64(7)), Index: new(index + 1 + uint64(i)), Data: d,
+			Type: raftpb.EntryNormal.Enum(), Term: new(uint64(7)),
+			Index: new(index + 1 + uint64(i)), Data: d,
 		})
 	}
 	return m
@@ -28,7 +29,8 @@ func appendMessage(from, to, index uint64, data ...[]byte) *raftpb.Message {
 
 func heartbeat(from, to uint64) *raftpb.Message {
 	return &raftpb.Message{
-		Type: raftpb.MsgHeartbeat.Enum(), From: new(from), To: new(to), Term: new(uint64(7)), Commit: new(uint64(3)),
+		Type: raftpb.MsgHeartbeat.Enum(), From: new(from), To: new(to),
+		Term: new(uint64(7)), Commit: new(uint64(3)),
 	}
 }
 
@@ -61,7 +63,8 @@ func TestMessagesArriveInOrder(t *testing.T) {
 		next++
 	}
 	for i, arrival := range b.requestArrivals() {
-		if arrival.group != uint64(i) || arrival.kind != transport.Kind(i%5) || arrival.payload[0] != byte(i) {
+		if arrival.group != uint64(i) || arrival.kind != transport.Kind(i%5) ||
+			arrival.payload[0] != byte(i) {
 			t.Fatalf("request %d is %+v", i, arrival)
 		}
 	}
