@@ -69,7 +69,20 @@ func (l *Log) writeStaged() (rotated bool, _ error) {
 		return false, fmt.Errorf("%w: append of %d bytes, allowed are %d", ErrInvalid, need,
 			payloadBytesMax)
 	}
+	rotated, err := l.tryWrite(need)
+	if errors.Is(err, ErrDiskFull) && !l.stagedCommands() && l.giveUpBallast() {
+		rotated, err = l.tryWrite(need)
+	}
+	return rotated, err
+}
+
+// tryWrite is writeStaged for frames that take need bytes. After ErrDiskFull it may be called again.
+func (l *Log) tryWrite(need int64) (rotated bool, _ error) {
+	if err := l.checkReserve(need); err != nil {
+		return false, err
+	}
 	target, at, sequence := l.active, l.active.end, l.sequence
+	l.attempt++
 	l.buf = l.buf[:0]
 	if at+need > target.size {
 		next, err := l.takeNext(need)
@@ -102,7 +115,7 @@ func (l *Log) putStaged(target *segment, at int64, sequence uint64) {
 	}
 	for i := range l.staged {
 		f := &l.staged[i]
-		t := l.tipOf(f.group)
+		t := l.encodingTip(f.group)
 		f.offset = at + int64(len(l.buf))
 		f.header.durable = durable
 		f.header.sequence, f.header.previous = sequence, t.sequence
@@ -147,8 +160,9 @@ func (l *Log) syncActive() error {
 // publishSequences tells the groups the sequences of their last frames, those of checkpoints too.
 func (l *Log) publishSequences() {
 	for i := range l.staged {
-		if l.staged[i].header.kind != frameRemove {
-			l.publishSequence(l.staged[i].group)
+		if g := l.staged[i].group; l.staged[i].header.kind != frameRemove {
+			l.publishSequence(g)
+			l.super.unlisted = l.super.unlisted || !l.super.listed[g.id]
 		}
 	}
 }

@@ -205,11 +205,21 @@ const (
 	superblockBytes  = 8 << 20
 )
 
-// refreshSuperblock asks for a new superblock when the newest one has become old and everything
-// is durable. With Options.Inline only a rotation makes it old, so that no clock decides.
+// refreshSuperblock sees to a new superblock when everything is durable and the newest one has
+// become old. With Options.Inline only a rotation makes it old, so that no clock decides.
+//
+// A group that it does not list yet is written at once, before its first append returns: then no
+// group is forgotten, whatever becomes of the segments.
 func (l *Log) refreshSuperblock(rotated bool) {
 	l.super.rotated = l.super.rotated || rotated
 	if l.durable != l.active.end || l.super.sequence == l.sequence {
+		return
+	}
+	if l.super.unlisted {
+		if err := l.writeSuperblock(false); err != nil {
+			l.o.Logger.Warn("superblock not written", "error", err)
+			l.super.unlisted = true
+		}
 		return
 	}
 	due := l.super.rotated

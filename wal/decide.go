@@ -29,7 +29,7 @@ func (r *recovery) decide() error {
 // applyFloors compares the groups with the superblock, if frames that it knows of are lost at the
 // end of the log.
 func (r *recovery) applyFloors() {
-	if r.super == nil || r.super.sequence <= max(r.sequence, 1) {
+	if !r.lostEnd() {
 		return
 	}
 	listed := make(map[uint64]bool)

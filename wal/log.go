@@ -51,8 +51,8 @@ type Log struct {
 	// durable is up to where the active segment is synced; active.end is where the next write goes.
 	durable  int64
 	sequence uint64 // of the next frame
-	nextID   uint64 // above every segment id in use
 	round    uint64 // counts appends, see tip
+	attempt  uint64 // counts attempts to write what is staged
 	staged   []stagedFrame
 	buf      []byte
 	cache    cache

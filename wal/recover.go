@@ -48,6 +48,8 @@ type recovery struct {
 	chain   []*segmentFile
 	spare   *segmentFile
 	useless []*segmentFile
+	// nextID is above every segment id in use.
+	nextID uint64
 
 	// sequence is that of the next frame; 0: whatever comes.
 	sequence uint64
@@ -158,19 +160,34 @@ func (r *recovery) enter(f *segmentFile, i int) {
 	r.sequence = f.firstSequence
 }
 
-// checkEnd compares the end of the log with what the superblock knows to have been durable. Which
-// groups are hit stands in the superblock too.
+// checkEnd compares the end of the log with what the superblock knows to have been durable. If it
+// was written at a clean close, what is lost stands in it; otherwise any group may have had more.
 func (r *recovery) checkEnd() {
-	if r.super == nil || r.super.sequence <= max(r.sequence, 1) {
+	if !r.lostEnd() {
 		return
 	}
 	region := &lostRegion{file: segmentName(r.super.segment), offset: r.super.durable,
-		expected: fmt.Sprintf("frames up to %d", r.super.sequence-1),
-		found:    fmt.Sprintf("frames up to %d", max(r.sequence, 1)-1), attributed: true}
+		expected:   fmt.Sprintf("frames up to %d", r.super.sequence-1),
+		found:      fmt.Sprintf("frames up to %d", max(r.sequence, 1)-1),
+		attributed: r.super.clean, firstLost: r.sequence}
 	if n := len(r.chain); n > 0 && r.chain[n-1].id == r.super.segment {
 		region.offset = r.end
+	} else {
+		region.offset, region.found = 0, "no file"
 	}
 	r.replay.lose(region)
+}
+
+// lostEnd says whether the log ends before what the superblock knows of, or lacks its segment.
+func (r *recovery) lostEnd() bool {
+	if r.super == nil || len(r.super.groups) == 0 {
+		return false // nothing was ever acknowledged
+	}
+	newest := uint64(0)
+	if n := len(r.chain); n > 0 {
+		newest = r.chain[n-1].id
+	}
+	return r.super.sequence > max(r.sequence, 1) || r.super.segment > newest
 }
 
 func (r *recovery) checkIdentity() error {

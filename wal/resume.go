@@ -39,7 +39,7 @@ func (r *recovery) resume() error {
 		f.end = f.sealed
 		l.segs.list = append(l.segs.list, f.segment)
 	}
-	l.nextID = r.nextID()
+	r.nextID = r.unusedID()
 	if r.clean() {
 		l.active = r.chain[len(r.chain)-1].segment
 		l.active.end, l.durable = r.end, r.end
@@ -85,8 +85,8 @@ func (r *recovery) create() error {
 	return nil
 }
 
-// nextID is above every id that was ever in use.
-func (r *recovery) nextID() uint64 {
+// unusedID is above every id that was ever in use.
+func (r *recovery) unusedID() uint64 {
 	id := uint64(1)
 	if r.super != nil {
 		id = r.super.segment + 1
@@ -105,23 +105,39 @@ func (r *recovery) begin() error {
 	if err != nil {
 		return err
 	}
-	s := (*segment)(nil)
 	size := max(l.o.SegmentBytes, alignUp(l.activationBytes(moved), fillAlignBytes))
-	if r.spare != nil {
-		s, r.spare.given, r.spare = r.spare.segment, true, nil
-	} else if s, err = createSegment(l.o.FS, l.o.Dir, l.nextID, l.o.SegmentBytes); err != nil {
-		return diskFull(err)
-	}
-	if s.size < size {
-		err = growSegment(s, size)
-	}
-	if err == nil {
-		err = r.activate(s, previous, cut, moved)
+	s, err := r.newSegment(size)
+	if errors.Is(err, vfs.ErrNoSpace) {
+		var dropped bool
+		if dropped, err = dropBallast(l.o.FS, l.o.Dir); dropped {
+			s, err = r.newSegment(size)
+		} else if err == nil {
+			err = vfs.ErrNoSpace
+		}
 	}
 	if err != nil {
+		return diskFull(fmt.Errorf("wal: begin a segment: %w", err))
+	}
+	if err := r.activate(s, previous, cut, moved); err != nil {
 		return diskFull(joinClose(err, s))
 	}
 	return nil
+}
+
+// newSegment returns an empty segment of at least size bytes.
+func (r *recovery) newSegment(size int64) (*segment, error) {
+	l := r.log
+	if r.spare == nil {
+		return createSegment(l.o.FS, l.o.Dir, r.nextID, size)
+	}
+	s := r.spare.segment
+	if s.size < size {
+		if err := growSegment(s, size); err != nil {
+			return nil, err
+		}
+	}
+	r.spare.given, r.spare = true, nil
+	return s, nil
 }
 
 // diskFull marks an error for want of space as ErrDiskFull.
@@ -275,7 +291,8 @@ func (r *recovery) activate(s *segment, previous *segmentFile, cut place,
 		previous.end = end
 	}
 	l.segs.list = append(l.segs.list, s)
-	l.active, l.durable, l.nextID = s, s.end, s.id+1
+	l.active, l.durable = s, s.end
+	r.nextID = max(r.nextID, s.id+1)
 	l.o.Logger.Info("log begins a new segment", "segment", s.id, "previous", id, "end", end)
 	return nil
 }
@@ -301,7 +318,7 @@ func (r *recovery) handOver() {
 	if r.spare != nil {
 		spare, r.spare.given = r.spare.segment, true
 	}
-	r.log.worker.start(spare)
+	r.log.worker.start(spare, r.nextID)
 }
 
 // tidy removes what is of no use, brings the superblock up to date and prepares the next segment.
@@ -328,8 +345,6 @@ func (r *recovery) tidy() error {
 	if l.super.sequence != l.sequence {
 		l.worker.writeSuperblock(l.nextSuperblock(false))
 	}
-	if !l.worker.hasPrepared() {
-		l.worker.prepare(l.nextID, l.o.SegmentBytes)
-	}
+	l.worker.prepare()
 	return nil
 }

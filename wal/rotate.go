@@ -113,7 +113,7 @@ func (l *Log) putActivationFrames(s *segment, previous uint64, previousEnd int64
 	l.buf = append(l.buf[:0], zeros[:]...)
 	for i := range frames {
 		f := &frames[i]
-		t := l.tipOf(f.group)
+		t := l.encodingTip(f.group)
 		f.offset = int64(len(l.buf))
 		f.header.sequence, f.header.previous = sequence, t.sequence
 		t.sequence = sequence
@@ -137,8 +137,8 @@ func (l *Log) adopt(next *segment) {
 		}
 	}
 	l.active, l.next = next, nil
-	l.durable, l.nextID = 0, next.id+1
+	l.durable = 0
 	l.rotations.Add(1)
-	l.worker.prepare(l.nextID, l.o.SegmentBytes)
+	l.worker.prepare()
 	l.o.Logger.Debug("segment activated", "segment", next.id)
 }

@@ -9,8 +9,10 @@ import (
 // tip is what a group will look like once the frames that are staged are published. It is valid
 // for one round of the appender.
 type tip struct {
-	round      uint64
-	sequence   uint64 // of the group's last frame that is encoded
+	round uint64
+	// sequence is that of the group's last frame that was encoded in an attempt to write.
+	attempt, sequence uint64
+
 	state      State
 	base, last uint64
 	// visible is the last index that entries may follow; it is before last only if there is a hole.
@@ -43,6 +45,15 @@ func (l *Log) tipOf(g *Group) *tip {
 		*t = tip{round: l.round, sequence: g.sequence, state: g.state, base: g.mark.Index,
 			baseTerm: g.mark.Term, last: g.index.last, visible: g.visible,
 			lastTerm: g.termAt(g.index.last)}
+	}
+	return t
+}
+
+// encodingTip is tipOf with the sequence of this attempt to write.
+func (l *Log) encodingTip(g *Group) *tip {
+	t := l.tipOf(g)
+	if t.attempt != l.attempt {
+		t.attempt, t.sequence = l.attempt, g.sequence
 	}
 	return t
 }

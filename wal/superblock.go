@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/connectraft/connect/internal/vfs"
@@ -115,13 +116,22 @@ func decodeSuperblock(b []byte) (*superblock, bool) {
 	return s, true
 }
 
-// superState is what the log remembers of its superblocks. The appender owns it, except files,
-// and slot, which the worker uses while it runs.
+// superState is what the log remembers of its superblocks.
 type superState struct {
+	// io serialises the writes of the appender and the worker; it is held across them.
+	io    sync.Mutex
+	files [2]vfs.File
+	// slot is the file for the next write: the one that does not hold the newest superblock, whose
+	// counter is newest.
+	slot   int
+	newest uint64
+
+	// What follows belongs to the appender.
+
 	counter uint64
-	files   [2]vfs.File
-	// slot is the file for the next write: the one that does not hold the newest superblock.
-	slot int
+	// listed are the groups that the superblock knows of; unlisted says that there are others.
+	listed   map[uint64]bool
+	unlisted bool
 	// written is the moment of the last one that was asked for, and sequence the next frame then.
 	written  time.Time
 	sequence uint64
@@ -151,7 +161,7 @@ func (st *superState) open(fs vfs.FS, dir string) (*superblock, error) {
 		}
 	}
 	if newest != nil {
-		st.counter = newest.counter
+		st.counter, st.newest = newest.counter, newest.counter
 	}
 	return newest, nil
 }
@@ -195,8 +205,15 @@ func readSuperblock(f vfs.File) (*superblock, error) {
 	return s, nil
 }
 
-// write writes an encoded superblock over the older one, and syncs it.
+// write writes an encoded superblock over the older one, and syncs it. One that is older than what
+// is there already does nothing.
 func (st *superState) write(b []byte) error {
+	st.io.Lock()
+	defer st.io.Unlock()
+	counter := binary.LittleEndian.Uint64(b[16:])
+	if counter <= st.newest {
+		return nil
+	}
 	f, name := st.files[st.slot], superblockNames[st.slot]
 	if _, err := f.WriteAt(b, 0); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
@@ -204,7 +221,7 @@ func (st *superState) write(b []byte) error {
 	if err := f.SyncData(); err != nil {
 		return fmt.Errorf("sync %s: %w", name, err)
 	}
-	st.slot = 1 - st.slot
+	st.slot, st.newest = 1-st.slot, counter
 	return nil
 }
 
@@ -225,10 +242,12 @@ func (l *Log) nextSuperblock(clean bool) []byte {
 	l.super.written, l.super.sequence, l.super.offset = l.o.Now(), l.sequence, l.durable
 	s := superblock{counter: l.super.counter, identity: l.identity, segment: l.active.id,
 		durable: l.durable, sequence: l.sequence, clean: clean}
+	l.super.listed, l.super.unlisted = make(map[uint64]bool), false
 	for _, g := range l.sortedGroups() {
 		if g.sequence == 0 {
 			continue
 		}
+		l.super.listed[g.id] = true
 		sg := superblockGroup{id: g.id, sequence: g.sequence, state: g.state, last: g.index.last,
 			lastTerm: g.termAt(g.index.last)}
 		if g.fenced {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/connectraft/connect/internal/vfs"
 )
@@ -23,16 +24,21 @@ type worker struct {
 		sync.Mutex
 		changed  *sync.Cond
 		stopping bool
-		// wanted is the id of the segment to prepare, 0 for none; busy says that it is being done.
-		wanted     uint64
-		wantedSize int64
-		busy       bool
-		prepared   *segment
+		// wanted says that a segment is to be prepared, busy that work is being done.
+		wanted, busy bool
+		prepared     *segment
+		// nextID is the id of the next segment that is prepared. It moves on with every segment,
+		// so a request that comes late never makes a file anew that is in use.
+		nextID uint64
 		// failed is why the last attempt to prepare did not succeed.
 		failed error
 		// superblock is the newest one to write, nil for none.
 		superblock []byte
 		remove     []*segment
+		// retry asks for the next segment again while the disk is full; nil if it is not.
+		retry *time.Timer
+		// unballasted says that the ballast file has to be looked after.
+		unballasted bool
 	}
 }
 
@@ -43,8 +49,9 @@ func newWorker(l *Log) *worker {
 }
 
 // start begins to work, with a segment that recovery found prepared or nil.
-func (w *worker) start(prepared *segment) {
-	w.mu.prepared = prepared
+func (w *worker) start(prepared *segment, nextID uint64) {
+	w.mu.prepared, w.mu.nextID = prepared, nextID
+	w.mu.unballasted = true
 	if !w.log.o.Inline {
 		w.done.Go(w.run)
 	}
@@ -54,7 +61,10 @@ func (w *worker) start(prepared *segment) {
 func (w *worker) stop() error {
 	w.mu.Lock()
 	w.mu.stopping = true
-	w.mu.wanted = 0
+	w.mu.wanted = false
+	if w.mu.retry != nil {
+		w.mu.retry.Stop()
+	}
 	w.mu.changed.Broadcast()
 	w.mu.Unlock()
 	w.done.Wait()
@@ -74,9 +84,7 @@ func (w *worker) ask(set func()) {
 }
 
 // prepare asks for a segment in advance.
-func (w *worker) prepare(id uint64, size int64) {
-	w.ask(func() { w.mu.wanted, w.mu.wantedSize = id, size })
-}
+func (w *worker) prepare() { w.ask(func() { w.mu.wanted = true }) }
 
 // writeSuperblock asks for a superblock; one that waits still is replaced by the newer one.
 func (w *worker) writeSuperblock(b []byte) { w.ask(func() { w.mu.superblock = b }) }
@@ -90,8 +98,8 @@ func (w *worker) removeSegments(list []*segment) {
 // the last attempt failed.
 func (w *worker) take() (*segment, error) {
 	w.mu.Lock()
-	if w.mu.prepared == nil && w.mu.wanted == 0 && !w.mu.busy {
-		w.mu.wanted, w.mu.wantedSize = w.log.nextID, w.log.o.SegmentBytes
+	if w.mu.prepared == nil && !w.mu.busy {
+		w.mu.wanted = true
 		w.mu.changed.Broadcast()
 	}
 	w.mu.Unlock()
@@ -101,7 +109,7 @@ func (w *worker) take() (*segment, error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.mu.prepared == nil && (w.mu.wanted != 0 || w.mu.busy) {
+	for w.mu.prepared == nil && (w.mu.wanted || w.mu.busy) {
 		w.mu.changed.Wait()
 	}
 	s := w.mu.prepared
@@ -121,25 +129,10 @@ func (w *worker) takePrepared() *segment {
 	return s
 }
 
-func (w *worker) hasPrepared() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.mu.prepared != nil
-}
-
-// idle waits until everything asked for is done.
-func (w *worker) idle() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for w.mu.busy || w.mu.wanted != 0 || w.mu.superblock != nil || len(w.mu.remove) > 0 {
-		w.mu.changed.Wait()
-	}
-}
-
 func (w *worker) run() {
 	for {
 		w.mu.Lock()
-		for w.mu.wanted == 0 && w.mu.superblock == nil && len(w.mu.remove) == 0 {
+		for !w.mu.wanted && w.mu.superblock == nil && len(w.mu.remove) == 0 {
 			if w.mu.stopping {
 				w.mu.Unlock()
 				return
@@ -154,39 +147,111 @@ func (w *worker) run() {
 // step does all of the work that waits and reports whether there was any.
 func (w *worker) step() bool {
 	w.mu.Lock()
-	id, size, superblock, remove := w.mu.wanted, w.mu.wantedSize, w.mu.superblock, w.mu.remove
-	w.mu.wanted, w.mu.superblock, w.mu.remove = 0, nil, nil
-	work := id != 0 || superblock != nil || len(remove) > 0
+	wanted, superblock, remove := w.mu.wanted, w.mu.superblock, w.mu.remove
+	w.mu.wanted, w.mu.superblock, w.mu.remove = false, nil, nil
+	work := wanted || superblock != nil || len(remove) > 0
 	w.mu.busy = work
 	w.mu.Unlock()
 	if !work {
 		return false
 	}
-	var s *segment
-	var err error
-	for _, r := range remove {
-		w.removeSegment(r)
+	for _, s := range remove {
+		w.removeSegment(s)
 	}
 	if superblock != nil {
 		w.putSuperblock(superblock)
 	}
-	if id != 0 {
-		s, err = createSegment(w.log.o.FS, w.log.o.Dir, id, size)
-		if err != nil {
-			w.log.o.Logger.Warn("next segment not prepared", "segment", id, "error", err)
-		}
+	if wanted {
+		w.prepareNow()
 	}
 	w.mu.Lock()
-	if s != nil {
-		w.mu.prepared = s
-	}
-	if id != 0 {
-		w.mu.failed = err
-	}
+	defer w.mu.Unlock()
 	w.mu.busy = false
+	if len(remove) > 0 && !wanted && w.fullLocked() {
+		w.mu.wanted = true
+	}
 	w.mu.changed.Broadcast()
-	w.mu.Unlock()
 	return true
+}
+
+// prepareNow creates the next segment, and then the ballast if it is not there.
+func (w *worker) prepareNow() {
+	w.mu.Lock()
+	prepared, id := w.mu.prepared, w.mu.nextID
+	w.mu.Unlock()
+	if prepared != nil {
+		w.keepBallast()
+		return
+	}
+	s, err := createSegment(w.log.o.FS, w.log.o.Dir, id, w.log.o.SegmentBytes)
+	w.mu.Lock()
+	wasFull := w.fullLocked()
+	w.mu.prepared, w.mu.failed = s, err
+	if err == nil {
+		w.mu.nextID++
+	}
+	isFull := w.fullLocked()
+	w.scheduleRetryLocked(isFull)
+	w.mu.Unlock()
+	switch {
+	case isFull && !wasFull:
+		w.log.o.Logger.Warn("disk is full, next segment not prepared", "segment", id, "error", err)
+	case wasFull && !isFull:
+		w.log.o.Logger.Info("disk has space again", "segment", id)
+	case err != nil && !isFull:
+		w.log.o.Logger.Warn("next segment not prepared", "segment", id, "error", err)
+	}
+	if err == nil {
+		w.keepBallast()
+	}
+}
+
+// scheduleRetryLocked asks for a segment again after a while if the disk is full. Inline there is
+// no timer: every append that needs the segment asks.
+func (w *worker) scheduleRetryLocked(full bool) {
+	if w.mu.retry != nil {
+		w.mu.retry.Stop()
+		w.mu.retry = nil
+	}
+	if !full || w.log.o.Inline || w.mu.stopping {
+		return
+	}
+	w.mu.retry = time.AfterFunc(fullRetry, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.fullLocked() && !w.mu.stopping {
+			w.mu.wanted = true
+			w.mu.changed.Broadcast()
+		}
+	})
+}
+
+// missBallast says that the ballast was given up.
+func (w *worker) missBallast() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.unballasted = true
+}
+
+func (w *worker) keepBallast() {
+	w.mu.Lock()
+	missing := w.mu.unballasted
+	w.mu.Unlock()
+	if !missing {
+		return
+	}
+	err := w.log.keepBallast()
+	if err != nil {
+		w.log.o.Logger.Warn("no ballast", "error", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.unballasted = err != nil
+}
+
+// fullLocked says that the last attempt to prepare a segment found no space.
+func (w *worker) fullLocked() bool {
+	return w.mu.prepared == nil && errors.Is(w.mu.failed, vfs.ErrNoSpace)
 }
 
 func (w *worker) removeSegment(s *segment) {
@@ -219,8 +284,7 @@ func (w *worker) preparedBytes() int64 {
 // Full says that the last attempt to prepare a segment found no space. While it is true new
 // commands should be refused; it turns false by itself when an attempt succeeds.
 func (l *Log) Full() bool {
-	w := l.worker
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.mu.prepared == nil && errors.Is(w.mu.failed, vfs.ErrNoSpace)
+	l.worker.mu.Lock()
+	defer l.worker.mu.Unlock()
+	return l.worker.fullLocked()
 }
