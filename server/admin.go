@@ -30,6 +30,7 @@ const (
 	adminReadTime    = 10 * time.Second
 	adminWriteTime   = 2 * time.Minute // a profile of a minute has to fit
 	adminIdleTime    = time.Minute
+	adminCloseTime   = 250 * time.Millisecond // for answers under way when the server closes
 )
 
 func newAdminListener(s *Server, l net.Listener) *adminListener {
@@ -64,8 +65,11 @@ func (a *adminListener) start() {
 	})
 }
 
-// close ends the listener; requests in flight may finish until ctx ends.
-func (a *adminListener) close(ctx context.Context) {
+// close ends the listener. It waits a moment for answers under way and not longer, because a
+// connection that never carried a request counts as one of them.
+func (a *adminListener) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), adminCloseTime)
+	defer cancel()
 	if err := a.http.Shutdown(ctx); err != nil {
 		_ = a.http.Close()
 	}

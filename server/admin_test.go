@@ -2,8 +2,11 @@ package server_test
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -105,6 +108,23 @@ func TestStatus(t *testing.T) {
 		if !strings.Contains(body, "\n"+line+"\n") {
 			t.Errorf("no line %q in %s", line, body)
 		}
+	}
+}
+
+func TestCloseDoesNotWaitForSilentAdminConnections(t *testing.T) {
+	s, cfg := open(t, counterService, "")
+	conn, err := net.Dial("tcp", cfg.Self().Admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	get(t, cfg, "/healthz") // the connection before this one was accepted, too
+	closeServer(t, s)
+	if err := conn.SetDeadline(time.Now().Add(waitMax)); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(conn); len(rest) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("want the end of the connection, got %q, %v", rest, err)
 	}
 }
 

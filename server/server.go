@@ -128,7 +128,7 @@ func (s *Server) close() error {
 		s.clients.close()
 	}
 	if s.admin != nil {
-		s.admin.close(ctx)
+		s.admin.close()
 	}
 	return err
 }
