@@ -9,7 +9,8 @@ import "fmt"
 // superblock, tells of. A bad place that was durable is damage, and reading goes on behind it; one
 // that was not is where the log ends, whatever stands behind it.
 func (r *recovery) readSegment(f *segmentFile, newest bool) error {
-	c := &cursor{recovery: r, file: f, newest: newest, at: sectorBytes, whole: f.valid, known: -1}
+	c := &cursor{recovery: r, file: f, newest: newest, at: sectorBytes, whole: f.valid, known: -1,
+		good: sectorBytes}
 	r.durable, r.more = 0, false
 	for f.sealed < 0 || c.at < f.sealed {
 		more, err := c.step()
@@ -46,6 +47,10 @@ type cursor struct {
 	activated bool
 	// seen is what the frames so far say was durable, and known what knownDurable found, -1 before.
 	seen, known int64
+	// good is where the last frame that was accepted ends. In a live log fresh says that whatever
+	// is read from now on was read after known was found.
+	good  int64
+	fresh bool
 }
 
 // step reads what stands at the cursor and moves behind it; it reports false where the log ends.
@@ -71,6 +76,13 @@ func (c *cursor) step() (bool, error) {
 	}
 	if c.at >= known {
 		return false, nil
+	}
+	if c.live && !c.fresh {
+		// The buffer may be older than what says that this place was durable, so all of it is read
+		// once more from the last good frame on. What known covers does not change any more.
+		c.fresh, c.at = true, c.good
+		c.file.scan.buf = c.file.scan.buf[:0]
+		return true, nil
 	}
 	c.whole = c.whole && c.activated
 	if inOrder {
@@ -109,12 +121,18 @@ func (c *cursor) skipPadding() (bool, error) {
 
 // accept replays a frame in order and moves behind it.
 func (c *cursor) accept(h *header, payload []byte, places []location, lost bool) error {
+	if observe := c.replay.observe; observe != nil {
+		if err := observe(h, payload, places, c.file.segment, c.at); err != nil {
+			return err
+		}
+	}
 	if err := c.replay.apply(h, payload, places, c.file.segment, lost); err != nil {
 		return err
 	}
 	c.sequence = h.sequence + 1
 	c.seen = max(c.seen, int64(h.durable))
 	c.at += h.frameBytes()
+	c.good = c.at
 	return nil
 }
 

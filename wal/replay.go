@@ -43,6 +43,9 @@ type replay struct {
 	log     *Log
 	info    map[*Group]*groupReplay
 	regions []*lostRegion
+	// observe, if not nil, sees every frame at its offset before it is applied; payload and places
+	// as for apply.
+	observe func(h *header, payload []byte, places []location, s *segment, offset int64) error
 }
 
 func (r *replay) group(id uint64) (*Group, *groupReplay) {
