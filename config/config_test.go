@@ -176,8 +176,10 @@ func TestProblems(t *testing.T) {
 				`cluster.toml:2: log.segment = 7: want a size from "64KiB" to "1GiB" in B, KiB, MiB or GiB`}},
 		{"sizes", valid + "[limits]\ncommand = \"1.5MiB\"\nentry = \"1MB\"\n" +
 			"inflight_bytes = \"99999999999999GiB\"\n", config.Overrides{}, []string{
-			`cluster.toml:12: limits.command = "1.5MiB": want a size from "1B" to "32MiB" in B, KiB, MiB or GiB`,
-			`cluster.toml:13: limits.entry = "1MB": want a size from "1KiB" to "32MiB" in B, KiB, MiB or GiB`,
+			`cluster.toml:12: limits.command = "1.5MiB": want a size from "1B" to "32MiB" in B, KiB, ` +
+				`MiB or GiB`,
+			`cluster.toml:13: limits.entry = "1MB": want a size from "1KiB" to "32MiB" in B, KiB, ` +
+				`MiB or GiB`,
 			`cluster.toml:14: limits.inflight_bytes = "99999999999999GiB": want a size from "1MiB" to ` +
 				`"16GiB" in B, KiB, MiB or GiB`}},
 		{"values that do not go together", valid + "[limits]\ncommand = \"2MiB\"\n" +
@@ -224,8 +226,8 @@ cluster.id = "c"
 node = { id = 2, data = 'd' }
 `
 	_, err := config.Parse("f", []byte(text), config.Overrides{})
-	if want := `f:3: member.peer = "127.0.0.1": want host:port, such as "127.0.0.1:7101"`; err == nil ||
-		err.Error() != want {
+	want := `f:3: member.peer = "127.0.0.1": want host:port, such as "127.0.0.1:7101"`
+	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
 	}
 	c := parse(t, strings.Replace(text, `"127.0.0.1",`, `"[::1]:4",`, 1), config.Overrides{})

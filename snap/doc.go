@@ -44,8 +44,8 @@
 //  3. The file is renamed to its final name. This is the commit point.
 //  4. The directory is synced; only then do [Writer.Commit] and [Store.Receive] return.
 //
-// A crash before step 3 leaves a temporary file, which [Open] removes. A crash between steps 3 and 4
-// leaves either the temporary name or the final one; behind both are the same complete bytes, so
+// A crash before step 3 leaves a temporary file, which [Open] removes. A crash between steps 3 and
+// 4 leaves either the temporary name or the final one; behind both are the same complete bytes, so
 // the snapshot is gone or whole. The caller has not been told of it and has not removed the log
 // that it stands for. A snapshot of the same group, index and term is replaced in the same step 3,
 // so there is at no time a name with half a file behind it.

@@ -141,7 +141,7 @@ func fill(f *os.File, size int64, body io.Reader) error {
 	}
 }
 
-// sameManifest compares the promise with the file by their encodings, so that no field is forgotten.
+// sameManifest compares the promise with the file by their encodings, so that no field is left out.
 func sameManifest(promised, found Manifest) error {
 	want, err := promised.AppendBinary(nil)
 	if err != nil {

@@ -58,7 +58,8 @@ func walk(t *testing.T, visit func(path string)) {
 			return nil
 		}
 		name := entry.Name()
-		if path != root && (strings.HasPrefix(name, ".") && name != ".ci" || name == "testdata" || name == "bin") {
+		hidden := strings.HasPrefix(name, ".") && name != ".ci"
+		if path != root && (hidden || name == "testdata" || name == "bin") {
 			return fs.SkipDir
 		}
 		if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil && path != root {
