@@ -3,6 +3,7 @@ package wal_test
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 
@@ -14,31 +15,47 @@ import (
 
 // check holds one image against the history, and if the job is deep also the crashes of its recovery.
 func (w *workload) check(j job, seen *imageSet) error {
-	from, to := w.history.bounds(j.position)
+	want := w.boundsAt(j.position)
 	seen.add(j.image.FS.Fingerprint(), false)
 	if !j.deep {
-		_, err := w.checkImage(j.image.FS, from, to)
+		_, err := w.checkImage(j.image.FS, want)
 		return err
 	}
 	recording := j.image.FS.Record()
-	opened, err := w.checkImage(j.image.FS, from, to)
+	opened, err := w.checkImage(j.image.FS, want)
 	if err != nil {
 		return err
 	}
-	return w.checkRecovery(recording, opened, from, to, seen)
+	return w.checkRecovery(recording, opened, want, seen)
+}
+
+// bounds are what an image may hold.
+type bounds struct {
+	// from and to are the numbers of changes that were acknowledged and attempted.
+	from, to int
+	// created says that the identity of the log was shown.
+	created bool
+}
+
+func (w *workload) boundsAt(position int) bounds {
+	from, to := w.history.bounds(position)
+	return bounds{from: from, to: to, created: w.created > 0 && position >= w.created}
 }
 
 // checkImage opens an image and holds what it shows against the bounds; then it wants the same again
 // after a power cut at once and after a kill; then it appends, closes and opens once more. It
 // returns how many operations the first open took.
-func (w *workload) checkImage(fs *vfs.Mem, from, to int) (opened int, err error) {
+func (w *workload) checkImage(fs *vfs.Mem, b bounds) (opened int, err error) {
 	before := fs.Operations()
 	log, err := wal.Open(w.optionsOn(fs))
 	if err != nil {
 		return 0, fmt.Errorf("open: %w", err)
 	}
 	opened = int(fs.Operations() - before)
-	n, err := w.history.match(log, from, to)
+	if b.created && log.Identity() != w.identity {
+		return opened, fmt.Errorf("identity %+v, want %+v", log.Identity(), w.identity)
+	}
+	n, err := w.history.match(log, b.from, b.to)
 	if err != nil {
 		return opened, err
 	}
@@ -108,7 +125,8 @@ func (w *workload) expectOn(fs *vfs.Mem, want model) error {
 
 func (w *workload) optionsOn(fs *vfs.Mem) wal.Options {
 	o := w.options
-	o.FS = fs
+	// Another incarnation than the one of the workload, if one is drawn.
+	o.FS, o.Inline, o.Rand = fs, true, rand.NewChaCha8([32]byte{2})
 	return o
 }
 
@@ -129,7 +147,7 @@ func checkFiles(fs *vfs.Mem) error {
 // checkRecovery crashes the recovery that was recorded, at every operation before Open returned:
 // anything within the bounds may come of that.
 func (w *workload) checkRecovery(
-	recording *vfs.Recording, opened, from, to int, seen *imageSet,
+	recording *vfs.Recording, opened int, want bounds, seen *imageSet,
 ) error {
 	recording.Stop()
 	done := map[uint64]bool{}
@@ -141,7 +159,7 @@ func (w *workload) checkRecovery(
 			}
 			done[sum] = true
 			seen.add(sum, true)
-			if _, err := w.checkImage(image.FS, from, to); err != nil {
+			if _, err := w.checkImage(image.FS, want); err != nil {
 				return fmt.Errorf("crash of recovery behind operation %d, image %v: %w",
 					replay.Position(), image, err)
 			}

@@ -16,7 +16,8 @@ func TestActivationTornBetweenFrames(t *testing.T) {
 		w.append(true, wal.Update{Group: group, State: &wal.State{Term: 1, Vote: group}})
 	}
 	for w.log.Stats().Rotations == 0 {
-		w.append(true, wal.Update{Group: 5, Entries: w.entries(5, w.history.now()[5].last()+1, 1, 1, 900)})
+		next := w.history.now()[5].last() + 1
+		w.append(true, wal.Update{Group: 5, Entries: w.entries(5, next, 1, 1, 900)})
 	}
 	w.recording.Stop()
 	borders := func(*vfs.Op) []int {
@@ -33,10 +34,9 @@ func TestActivationTornBetweenFrames(t *testing.T) {
 		if op.Kind != vfs.OpWrite || op.Offset != 0 || !strings.Contains(op.Name, ".wal") {
 			continue
 		}
-		from, to := w.history.bounds(replay.Position())
 		for image := range replay.CrashImages(policy) {
 			checked++
-			if _, err := w.checkImage(image.FS, from, to); err != nil {
+			if _, err := w.checkImage(image.FS, w.boundsAt(replay.Position())); err != nil {
 				t.Fatalf("%v: %v", image, err)
 			}
 		}

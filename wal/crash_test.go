@@ -10,8 +10,11 @@ import (
 	"github.com/connectraft/connect/internal/vfs"
 )
 
-var imagesMax = flag.Int("wal.images", 24_000,
-	"how many distinct crash images the enumeration checks; 0 is without limit")
+var imagesMax = flag.Int("wal.images", crashImages,
+	"how many crash images the enumeration checks, besides those of recoveries; 0 is without limit")
+
+// crashImages is how many distinct images every run checks at least.
+const crashImages = 20_000
 
 // crashSeeds are the workloads of the enumeration.
 const crashSeeds = 8
@@ -19,16 +22,35 @@ const crashSeeds = 8
 // TestCrashEnumeration crashes random workloads at every operation in every way the file system
 // model knows, and holds each image against the history of its workload.
 func TestCrashEnumeration(t *testing.T) {
-	seen := newImageSet()
+	seen, ran := newImageSet(), 0
 	for seed := range uint64(crashSeeds) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			w := newWorkload(t, seed)
 			w.run(60)
 			w.expectCrossings()
 			w.close()
-			enumerate(t, w, seen, *imagesMax/crashSeeds/2) // The other half is of recoveries.
+			enumerate(t, w, seen, *imagesMax/crashSeeds)
+			ran++
 		})
 	}
+	t.Logf("%d distinct images checked, %d of them of crashes during recovery",
+		seen.len(), seen.recoveries())
+	if want := crashImages; seen.len() < want && *imagesMax == want && ran == crashSeeds && !t.Failed() {
+		t.Errorf("%d distinct images, want %d", seen.len(), want)
+	}
+}
+
+// TestCrashEnumerationWithWorker is the same with the goroutine that prepares segments, so that its
+// operations come between those of the appends.
+func TestCrashEnumerationWithWorker(t *testing.T) {
+	seen := newImageSet()
+	w := unopenedWorkload(t, 100)
+	w.options.Inline = false
+	w.open()
+	w.run(60)
+	w.close()
+	w.expectCrossings()
+	enumerate(t, w, seen, *imagesMax/crashSeeds/2)
 	t.Logf("%d distinct images checked, %d of them of crashes during recovery",
 		seen.len(), seen.recoveries())
 }
@@ -134,8 +156,8 @@ func enumerate(t *testing.T, w *workload, seen *imageSet, limit int) {
 			for j := range jobs {
 				if err := w.check(j, seen); err != nil {
 					failed.Do(func() {
-						t.Errorf("crash behind operation %d (%s), image %v: %v",
-							j.position, w.opBefore(j.position), j.image, err)
+						t.Errorf("after %d images: crash behind operation %d (%s), image %v: %v",
+							seen.len(), j.position, w.opBefore(j.position), j.image, err)
 						close(stop)
 					})
 					return

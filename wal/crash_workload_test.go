@@ -30,11 +30,16 @@ type workload struct {
 	history   history
 	rng       *rand.Rand
 	options   wal.Options
+	// identity is what the first open drew; behind created operations no crash may change it.
+	identity wal.Identity
+	created  int
 	// mayFail says that faults are injected; err is then the error that ended the workload, and full
 	// counts how often the log said that the disk is full.
 	mayFail bool
 	err     error
 	full    int
+	// peaceful workloads close and are never killed.
+	peaceful bool
 	// serial makes the bytes of every entry different from those of all others.
 	serial int
 }
@@ -42,7 +47,8 @@ type workload struct {
 func crashOptions(fs vfs.FS) wal.Options {
 	return wal.Options{
 		FS: fs, Dir: crashDir, SegmentBytes: crashSegment, CacheBytes: 8 << 10, Inline: true,
-		Identity: wal.Identity{ClusterID: "crash", NodeID: 1, Incarnation: 77},
+		Identity: wal.Identity{ClusterID: "crash", NodeID: 1},
+		Rand:     rand.NewChaCha8([32]byte{1}),
 	}
 }
 
@@ -112,7 +118,13 @@ func (w *workload) open() {
 		w.log, err = wal.Open(w.options)
 		return err
 	})
-	if w.err != nil || w.mayFail {
+	if w.err != nil {
+		return
+	}
+	if w.identity == (wal.Identity{}) {
+		w.identity, w.created = w.log.Identity(), w.recording.Len()
+	}
+	if w.mayFail {
 		return
 	}
 	if err := w.history.now().differs(w.log); err != nil {
@@ -131,7 +143,12 @@ func (w *workload) close() {
 // kill ends the process without a close; the page cache survives.
 func (w *workload) kill() {
 	w.t.Helper()
-	if w.err == nil {
+	switch {
+	case w.err != nil:
+	case w.peaceful, !w.options.Inline: // The worker of a killed log would go on.
+		w.close()
+		w.open()
+	default:
 		w.fs.Kill()
 		w.log = nil
 		w.open()

@@ -30,6 +30,7 @@ func (r *recovery) decide() error {
 // end of the log.
 func (r *recovery) applyFloors() {
 	if !r.lostEnd() {
+		r.applyFloorsInside()
 		return
 	}
 	listed := make(map[uint64]bool)
@@ -45,6 +46,21 @@ func (r *recovery) applyFloors() {
 		if g.sequence != 0 && !listed[g.id] && g.sequence < r.super.sequence {
 			g.clear() // removed by a frame that is lost
 			delete(r.replay.info, g)
+		}
+	}
+}
+
+// applyFloorsInside compares the groups with the superblock if there is damage in front of the end of
+// the log: a group whose last frames are in it has nothing behind that could tell of them.
+func (r *recovery) applyFloorsInside() {
+	if r.super == nil || len(r.replay.regions) == 0 {
+		return
+	}
+	for _, sg := range r.super.groups {
+		g, info := r.replay.group(sg.id)
+		gone := max(info.removed, r.replay.complete)
+		if g.sequence < sg.sequence && (g.sequence != 0 || gone < sg.sequence) {
+			r.applyFloor(g, info, &sg)
 		}
 	}
 }

@@ -101,7 +101,7 @@ func (c *cursor) endActivation() {
 	}
 	c.activated = true
 	if c.whole && c.sequence == c.file.activationLast {
-		c.replay.endActivation(c.file.id)
+		c.replay.endActivation(c.file.id, c.sequence)
 	}
 }
 

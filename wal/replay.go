@@ -34,6 +34,8 @@ type groupReplay struct {
 	floor uint64
 	// confLost says that the membership of the mark is lost, lostTail that frames at the end are.
 	confLost, lostTail bool
+	// removed is the sequence of the frame that removed the group last, if it has not come back.
+	removed uint64
 }
 
 // replay builds the groups from frames, in the order of the log. Where frames are lost, the
@@ -43,6 +45,9 @@ type replay struct {
 	log     *Log
 	info    map[*Group]*groupReplay
 	regions []*lostRegion
+	// complete is the sequence behind the last whole activation: a group that it does not name, and
+	// that no frame since has made, had been removed.
+	complete uint64
 	// observe, if not nil, sees every frame at its offset before it is applied; payload and places
 	// as for apply.
 	observe func(h *header, payload []byte, places []location, s *segment, offset int64) error
@@ -87,13 +92,15 @@ func (r *replay) claim(sequence uint64) {
 func (r *replay) apply(h *header, payload []byte, places []location, s *segment, lost bool) error {
 	g, info := r.group(h.group)
 	known := g.sequence != 0
+	// A frame of the group before this one is lost. If the base is another now, that was maybe a mark.
+	markLost := h.previous != g.sequence && (!known || h.base != g.mark.Index)
 	if h.previous != g.sequence {
 		r.claim(h.previous)
 	}
 	info.confirmed = len(r.regions)
 	if h.kind == frameRemove {
 		g.clear()
-		delete(r.info, g)
+		r.info[g] = &groupReplay{removed: h.sequence}
 		return nil
 	}
 	commit := g.state.Commit
@@ -110,6 +117,10 @@ func (r *replay) apply(h *header, payload []byte, places []location, s *segment,
 		if g.fenced && h.has(flagMark) && h.base >= g.floor {
 			g.fenced, g.floor = false, 0
 		}
+	}
+	if markLost {
+		g.mark.ConfState, g.conf = nil, nil
+		info.confLost, info.cause = true, r.lastRegion()
 	}
 	if err := r.applyHead(g, info, h, payload, lost); err != nil {
 		return err
@@ -231,9 +242,10 @@ func (r *replay) fill(g *Group, h *header, places []location, s *segment) {
 	}
 }
 
-// endActivation is called behind the checkpoints of a segment of which none is lost: a group
-// without one was removed.
-func (r *replay) endActivation(id uint64) {
+// endActivation is called behind the checkpoints of a segment of which none is lost, with the
+// sequence of the next frame: a group without one was removed.
+func (r *replay) endActivation(id, sequence uint64) {
+	r.complete = sequence
 	for _, g := range r.log.sortedGroups() {
 		if info := r.info[g]; info != nil && g.sequence != 0 && info.checkpoint != id {
 			g.clear()
