@@ -42,20 +42,22 @@ func (e *IdentityError) Error() string {
 // that is fenced.
 type DamageError struct {
 	// File is the name of the file inside the log's directory, and Offset the first bad byte.
-	File   string
-	Offset int64
+	File   string `json:"file"`
+	Offset int64  `json:"offset"`
 	// Group is the raft group that is hit.
-	Group uint64
+	Group uint64 `json:"group"`
 	// FirstIndex to LastIndex are the entries that are not there. LastIndex 0: how far the hole
 	// reaches is not known.
-	FirstIndex, LastIndex uint64
+	FirstIndex uint64 `json:"first_index"`
+	LastIndex  uint64 `json:"last_index"`
 	// Floor is the highest index that the group is known to have held durably.
-	Floor uint64
+	Floor uint64 `json:"floor"`
 	// Resume is the index of the first intact entry behind the hole, which Mend must be shown to
 	// fit; 0: nothing stands behind it.
-	Resume uint64
+	Resume uint64 `json:"resume"`
 	// Expected and Found describe the bad place.
-	Expected, Found string
+	Expected string `json:"expected"`
+	Found    string `json:"found"`
 }
 
 func (e *DamageError) Error() string {
