@@ -2,6 +2,7 @@ package transport_test
 
 import (
 	"errors"
+	"io"
 	"net"
 	"testing"
 
@@ -116,4 +117,56 @@ func TestMessagesAreShared(t *testing.T) {
 	waitFor(t, "all messages", func() bool {
 		return len(b.raftArrivals()) == 200 && len(c.raftArrivals()) == 200
 	})
+}
+
+// TestQueueIsFreedByWriting sends far more than a queue holds to a peer that keeps up.
+func TestQueueIsFreedByWriting(t *testing.T) {
+	a, b := startPair(t, func(o *transport.Options) { o.QueueBytes = 64 << 10 })
+	payload := make([]byte, 10<<10)
+	for i := range 100 {
+		if err := a.Send(2, 1, 1, payload); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "the request", func() bool { return len(b.requestArrivals()) == i+1 })
+	}
+	waitFor(t, "an empty queue", func() bool { return statsOf(a, 2).QueueBytes == 0 })
+	if a.losses(2) != 0 {
+		t.Errorf("%d losses", a.losses(2))
+	}
+}
+
+// TestLanesOfMessages has each type of message on the lane that the protocol says.
+func TestLanesOfMessages(t *testing.T) {
+	bulk := map[raftpb.MessageType]bool{
+		raftpb.MsgApp: true, raftpb.MsgProp: true, raftpb.MsgSnap: true,
+	}
+	types := []raftpb.MessageType{
+		raftpb.MsgProp, raftpb.MsgApp, raftpb.MsgAppResp, raftpb.MsgVote, raftpb.MsgVoteResp,
+		raftpb.MsgSnap, raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp, raftpb.MsgTransferLeader,
+		raftpb.MsgTimeoutNow, raftpb.MsgReadIndex, raftpb.MsgReadIndexResp,
+		raftpb.MsgPreVote, raftpb.MsgPreVoteResp,
+	}
+	conns := make(chan net.Conn, 2)
+	lanes := make(chan byte, 2)
+	a := startNode(t, 1)
+	a.SetPeer(2, rawPeer(t, 2, func(conn net.Conn, lane byte) { conns <- conn; lanes <- lane }))
+	waitConnected(t, a, 2)
+	byLane := map[byte]net.Conn{}
+	for range 2 {
+		byLane[<-lanes] = <-conns
+	}
+	for i, messageType := range types {
+		a.SendRaft(2, uint64(i), []*raftpb.Message{{Type: messageType.Enum()}})
+		lane := byte(0)
+		if bulk[messageType] {
+			lane = 1
+		}
+		frame := make([]byte, 24+4+3)
+		if _, err := io.ReadFull(byLane[lane], frame); err != nil {
+			t.Fatalf("%v in lane %d: %v", messageType, lane, err)
+		}
+		if frame[8] != byte(i) || frame[30] != byte(messageType) {
+			t.Errorf("%v: group %d, type %d in lane %d", messageType, frame[8], frame[30], lane)
+		}
+	}
 }

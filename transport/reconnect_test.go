@@ -3,6 +3,7 @@ package transport_test
 import (
 	"net"
 	"testing"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -131,5 +132,58 @@ func TestClose(t *testing.T) {
 	if conn, err := net.Dial("tcp", a.address); err == nil {
 		conn.Close()
 		t.Error("the listener is still open")
+	}
+}
+
+// TestDropsAreReportedBeforeTheConnection drops messages to a peer that was never there. Once it
+// is, the handler hears of the loss first.
+func TestDropsAreReportedBeforeTheConnection(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	listener.Close()
+	a := startNode(t, 1)
+	a.SetPeer(2, address)
+	a.SendRaft(2, 1, []*raftpb.Message{heartbeat(1, 2), appendMessage(1, 2, 1)})
+	if drops := statsOf(a, 2).Drops; drops != 2 {
+		t.Errorf("%d drops", drops)
+	}
+	if listener, err = net.Listen("tcp", address); err != nil {
+		t.Fatal(err)
+	}
+	startNodeOn(t, 2, listener)
+	waitFor(t, "PeerUp", func() bool { times, _ := a.arrivals(2); return times == 1 })
+	if events := a.eventsSoFar(); len(events) < 2 || events[0] != "lost 2" {
+		t.Errorf("events %q", events)
+	}
+}
+
+// TestNewerConnectionWaitsForTheOlder holds the handler at a frame of the older connection. The
+// newer one is not answered before that frame is done with, so that nothing overtakes it.
+func TestNewerConnectionWaitsForTheOlder(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	n := startNode(t, 2, func(o *transport.Options) {
+		o.Handler.(*recorder).onRequest = func(uint64, uint64, transport.Kind, []byte) {
+			entered <- struct{}{}
+			<-release
+		}
+	})
+	older := connectRaw(t, n, 1, 1)
+	if _, err := older.Write(rawFrame(typeRequest, 0, 1, nil)); err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	newer := dialRaw(t, n, helloTo(n, 1, 1).bytes())
+	waitClosed(t, older) // the newer handshake has been read
+	newer.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if _, err := newer.Read(make([]byte, 1)); !isTimeoutError(err) {
+		t.Errorf("the newer connection was answered too early: %v", err)
+	}
+	close(release)
+	newer.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if reason, text := readReply(t, newer); reason != 0 {
+		t.Errorf("refused: %d %s", reason, text)
 	}
 }
