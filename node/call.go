@@ -40,6 +40,7 @@ type Call struct {
 	err     error
 	done    chan struct{} // holds one token when the call is finished
 	group   *Group        // whose admission the call holds
+	retry   bool          // to be tried again when the leader changes and it is surely not applied
 	// relay is set on a call that came from another node: its end is a part of that node's reply,
 	// nobody waits for it here, and it is never forwarded again.
 	relay *relay

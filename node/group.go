@@ -96,8 +96,13 @@ func (g *Group) empty(end bool) contents {
 
 // Go queues a command for the log and returns at once. The command's memory passes to the node.
 // What cannot be admitted is finished at once, with the reason.
-func (g *Group) Go(command []byte) *Call {
-	c := newCall(g, command)
+//
+// Calls keep their order: one that is applied is applied after all that were made before it by the
+// same goroutine and are applied. That is why a call that fails for sure because the leader changed
+// ends with a [NotLeaderError] here, while Propose tries it again.
+func (g *Group) Go(command []byte) *Call { return g.start(newCall(g, command)) }
+
+func (g *Group) start(c *Call) *Call {
 	if err := g.admitCommand(c); err != nil {
 		c.refuse(err)
 		return c
@@ -128,9 +133,12 @@ func (g *Group) GoRead(query []byte, level ReadLevel) *Call {
 }
 
 // Propose replicates a command and returns the state machine's answer. The command's memory passes
-// to the node. OutcomeOf tells what an error means for the command.
+// to the node. A command that a change of leader has surely lost is tried again until ctx ends.
+// OutcomeOf tells what an error means for the command.
 func (g *Group) Propose(ctx context.Context, command []byte) (Result, error) {
-	return g.Go(command).Wait(ctx)
+	c := newCall(g, command)
+	c.retry = true
+	return g.start(c).Wait(ctx)
 }
 
 // Read answers a query from the state machine, as fresh as level says.
@@ -320,7 +328,7 @@ func (g *Group) send(messages []*pb.Message) {
 }
 
 // finishLost ends commands that left the core without being applied here. Those that surely were
-// not go back into the queue: their waiters need not know.
+// not are tried again when their caller has asked for it.
 func (g *Group) finishLost(lost replica.Lost) {
 	for _, p := range lost.Proposals {
 		c := p.(*Call)
@@ -329,11 +337,11 @@ func (g *Group) finishLost(lost replica.Lost) {
 			c.finish(Result{}, unknown(lost.Err.Error()))
 		case lost.Err == replica.ErrWithdrawn:
 			c.finish(Result{}, ErrNoLeader)
-		case c.relay != nil:
-			c.finish(Result{}, &NotLeaderError{Leader: g.lead.Load()})
-		case lost.Err == replica.ErrOverwritten:
+		case lost.Err == replica.ErrOverwritten && c.retry:
 			c.Release()
 			g.retries = append(g.retries, c)
+		case lost.Err == replica.ErrOverwritten || lost.Err == replica.ErrNotLeader:
+			c.finish(Result{}, &NotLeaderError{Leader: g.lead.Load()})
 		default:
 			c.finish(Result{}, lost.Err)
 		}

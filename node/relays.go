@@ -81,12 +81,25 @@ func (r *relays) forward(g *Group, leader uint64, proposals []replica.Proposal) 
 			size += len(calls[n].payload)
 			n++
 		}
-		r.forwardSome(g, leader, calls[:n], size)
+		if !r.send(g, leader, calls[:n], size) {
+			break
+		}
 		calls = calls[n:]
 	}
+	if len(calls) == 0 {
+		return
+	}
+	unsent := make([]replica.Proposal, 0, len(calls))
+	for _, c := range calls {
+		c.Release()
+		unsent = append(unsent, c)
+	}
+	g.core.Return(unsent)
 }
 
-func (r *relays) forwardSome(g *Group, leader uint64, calls []*Call, size int) {
+// send forwards calls in one frame. It reports false when they were surely not sent and are still
+// the caller's.
+func (r *relays) send(g *Group, leader uint64, calls []*Call, size int) bool {
 	r.mu.Lock()
 	r.mu.next++
 	id := r.mu.next
@@ -101,16 +114,11 @@ func (r *relays) forwardSome(g *Group, leader uint64, calls []*Call, size int) {
 		payload = append(payload, c.payload...)
 	}
 	if err := r.node.transport.Send(leader, g.id, kindForward, payload); err == nil {
-		return
+		return true
 	}
-	// Surely not sent: the next tick tries again, perhaps with another leader. The loss of the
-	// peer may have ended the calls already.
-	if _, ok := r.take(id); ok {
-		for _, c := range calls {
-			c.Release()
-			g.retries = append(g.retries, c)
-		}
-	}
+	// The loss of the peer may have ended the calls already.
+	_, mine := r.take(id)
+	return !mine
 }
 
 func (r *relays) take(id uint64) (forwarded, bool) {
@@ -163,9 +171,11 @@ func (r *relays) reply(payload []byte) error {
 		switch {
 		case outcome == replyApplied:
 			c.finish(Result{Index: index, Answer: body}, nil)
-		case outcome == replyNotLeader:
+		case outcome == replyNotLeader && c.retry:
 			c.Release()
 			again = append(again, c)
+		case outcome == replyNotLeader:
+			c.finish(Result{}, &NotLeaderError{Leader: f.group.lead.Load()})
 		case replyErrors[outcome] != nil:
 			c.finish(Result{}, fmt.Errorf("%w (leader: %s)", replyErrors[outcome], body))
 		default:

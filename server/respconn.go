@@ -42,8 +42,9 @@ type respConn struct {
 
 // respCall is one reply to come: that of a call, or one that is known already.
 type respCall struct {
-	call  *node.Call
-	reply []byte
+	call    *node.Call
+	payload []byte // of a write
+	reply   []byte
 }
 
 func newRespConn(s *Server, conn net.Conn, id int64, in *inBuffer) *respConn {
@@ -117,7 +118,8 @@ func (c *respConn) command(words [][]byte) {
 		c.kind, c.started = spec.kind, time.Now()
 	}
 	payload := c.encode(spec.name, words[1:])
-	c.calls = append(c.calls, respCall{call: c.server.start(payload, spec.kind)})
+	c.calls = append(c.calls,
+		respCall{call: c.server.start(payload, spec.kind), payload: payload})
 }
 
 // other answers what the service did not declare.
@@ -169,12 +171,18 @@ func (c *respConn) settle() {
 	timeout := c.server.config.Limits.RequestTimeout
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	for _, waiting := range c.calls {
+	for i, waiting := range c.calls {
 		if waiting.call == nil {
 			c.out = append(c.out, waiting.reply...)
 			continue
 		}
 		result, err := waiting.call.Wait(ctx)
+		_, lost := errors.AsType[*node.NotLeaderError](err)
+		if lost && c.kind == kindWrite && i == len(c.calls)-1 {
+			// The leader changed and the command is surely not applied. Nothing was sent behind
+			// it on this connection, so trying it again keeps the order.
+			result, err = c.server.group.Propose(ctx, waiting.payload)
+		}
 		c.server.metrics.observe(c.kind, err, time.Since(c.started))
 		if err == nil {
 			c.out = append(c.out, result.Answer...)

@@ -98,7 +98,7 @@ func (r *Replica) Ready(now int64) Ready {
 
 // queueMoves reports whether Ready would do something with the queued commands.
 func (r *Replica) queueMoves() bool {
-	if len(r.queue) == 0 || r.stalled {
+	if len(r.queue) == 0 || r.stalled || r.held {
 		return false
 	}
 	status := r.rn.BasicStatus()

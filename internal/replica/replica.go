@@ -79,8 +79,10 @@ type Replica struct {
 	// stalled is set while raft takes no more uncommitted bytes: the queue rests until an append
 	// or an apply is acknowledged.
 	stalled bool
-	fresh   []*Batch // stepped since the last Ready: their positions show in the next one
-	placed  batches  // in the log, not committed yet
+	// held is set while the leader cannot be reached: the queue rests until the next tick.
+	held   bool
+	fresh  []*Batch // stepped since the last Ready: their positions show in the next one
+	placed batches  // in the log, not committed yet
 
 	reads reads
 	fence uint64 // as Config.Fence, 0 when it is lifted
@@ -140,7 +142,7 @@ func (r *Replica) Tick() {
 	if r.fence == 0 {
 		r.rn.Tick()
 	}
-	r.stalled = false
+	r.stalled, r.held = false, false
 	r.reads.tick(r.config.ElectionTicks)
 }
 
@@ -200,6 +202,13 @@ func (r *Replica) Propose(proposals []Proposal) {
 		return
 	}
 	r.queue = append(r.queue, proposals...)
+}
+
+// Return takes forwarded commands back that were surely not sent. They keep their place at the head
+// of the queue, so that commands of one origin stay in order, and rest until the next tick.
+func (r *Replica) Return(unsent []Proposal) {
+	r.queue = append(unsent, r.queue...)
+	r.held = true
 }
 
 // Read queues linearizable reads; one round of ReadIndex serves all that wait.
