@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/connectraft/connect/internal/vfs"
-	"go.etcd.io/raft/v3/raftpb"
 )
 
 // Append writes updates in order as one write and, with sync, makes everything appended so far
@@ -267,18 +266,4 @@ func (l *Log) dropRange(g *Group, from, to uint64) {
 		s.live.Add(-p.size())
 		g.bytes.Add(-p.size())
 	}
-}
-
-// entriesOf is the raw material of frameFill and of moved entries.
-func entriesOf(g *Group, from, to uint64) ([]*raftpb.Entry, error) {
-	var all []*raftpb.Entry
-	for from <= to {
-		part, err := g.Entries(from, to+1, 1<<62)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, part...)
-		from += uint64(len(part))
-	}
-	return all, nil
 }

@@ -114,28 +114,29 @@ func (l *Log) reclaim() {
 }
 
 // unpinShare is the part of a segment up to which its live entries are worth being moved.
-const unpinShare = 4
+const unpinShare = 16
 
-// unpin lets go of the oldest segment if only a little of it is alive and belongs to groups that
-// are small as a whole: each is written again at the end, as a new beginning with all its
-// entries in one frame, so that a crash leaves the old ones or the new ones. The segment itself
-// goes after the next sync.
+// unpin lets go of the oldest segment if only a little of it is alive: those entries are written
+// again at the end. A frameFill changes nothing while the old place exists, and gives the entries
+// when it is gone, so a crash leaves the old ones or the new ones. The segment goes after the next
+// sync.
 func (l *Log) unpin() error {
 	oldest := l.segs.list[0]
-	limit := oldest.size / unpinShare
-	if live := oldest.live.Load(); oldest == l.active || live == 0 || live > limit {
-		return nil
-	}
-	groups := l.pinning(oldest, limit)
-	if len(groups) == 0 {
+	live := oldest.live.Load()
+	if oldest == l.active || live == 0 || live > oldest.size/unpinShare {
 		return nil
 	}
 	l.beginRound()
-	for _, g := range groups {
-		if err := l.stageRewrite(g); err != nil {
-			l.o.Logger.Warn("idle group not moved", "group", g.id, "error", err)
+	for _, g := range l.sortedGroups() {
+		if live <= 0 {
+			break
+		}
+		n, err := l.stageMoves(g, place{segment: oldest})
+		if err != nil {
+			l.o.Logger.Warn("idle entries not moved", "group", g.id, "error", err)
 			return nil
 		}
+		live -= n
 	}
 	if _, err := l.writeStaged(); err != nil {
 		if errors.Is(err, ErrDiskFull) {
@@ -147,55 +148,28 @@ func (l *Log) unpin() error {
 		l.publish(&l.staged[i])
 	}
 	l.publishSequences()
-	l.cache.evict()
-	l.o.Logger.Debug("idle groups moved", "groups", len(groups), "from", oldest.id)
+	l.o.Logger.Debug("idle entries moved", "frames", len(l.staged), "from", oldest.id)
 	return nil
 }
 
-// pinning returns the groups whose entries are alive in a segment, nil if they have more than
-// limit bytes in all segments together or if one of them must not be moved.
-func (l *Log) pinning(s *segment, limit int64) []*Group {
-	var groups []*Group
-	here, total := int64(0), int64(0)
-	for _, g := range l.sortedGroups() {
-		if n := g.bytes.Load(); n == 0 || n > limit || g.fenced {
-			continue
-		}
-		n := g.bytesIn(s)
-		if n == 0 {
-			continue
-		}
-		here += n
-		if total += g.bytes.Load(); total > limit {
-			return nil
-		}
-		groups = append(groups, g)
+// stageMoves stages a frameFill for each run of a group's entries behind a place, and returns
+// their encoded bytes.
+func (l *Log) stageMoves(g *Group, from place) (int64, error) {
+	if g.bytes.Load() == 0 {
+		return 0, nil
 	}
-	if here != s.live.Load() {
-		return nil
-	}
-	return groups
-}
-
-// bytesIn are the encoded bytes of the group's entries in a segment.
-func (g *Group) bytesIn(s *segment) int64 {
-	n := int64(0)
-	for i := g.index.mark + 1; i <= g.index.last; i++ {
-		if p := g.index.at(i); uint64(p.segment) == s.id {
-			n += p.size()
-		}
-	}
-	return n
-}
-
-// stageRewrite stages all of a group as a new beginning of itself.
-func (l *Log) stageRewrite(g *Group) error {
-	entries, err := entriesOf(g, g.mark.Index+1, g.index.last)
+	frames, err := l.moveGroup(g, from, g.index.last)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	mark := g.mark
-	return l.stageUpdate(&Update{Group: g.id, Mark: &mark, Entries: entries})
+	n := int64(0)
+	for _, f := range frames {
+		for _, e := range f.source.entries {
+			n += entryBytes(len(e.GetData()))
+		}
+	}
+	l.staged = append(l.staged, frames...)
+	return n, nil
 }
 
 const (

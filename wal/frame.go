@@ -65,7 +65,7 @@ const (
 	frameRemove
 	// frameCheckpoint repeats at the head of a segment what older segments say of the group.
 	frameCheckpoint
-	// frameFill gives entries that are missing; it moves neither end of the log.
+	// frameFill gives entries whose place is gone; it moves neither end of the log.
 	frameFill
 	// frameFence raises the fence of the group (flagFence) or lifts it.
 	frameFence

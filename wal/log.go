@@ -192,10 +192,12 @@ func (l *Log) releaseFiles() error {
 	for _, s := range list {
 		errs = append(errs, s.release())
 	}
-	for _, s := range []*segment{l.next, l.worker.takePrepared()} {
-		if s != nil {
-			errs = append(errs, s.release())
-		}
+	for _, s := range l.worker.takeAll() {
+		errs = append(errs, s.release())
+	}
+	if l.next != nil {
+		errs = append(errs, l.next.release())
+		l.next = nil
 	}
 	return errors.Join(errs...)
 }

@@ -43,10 +43,10 @@ type recovery struct {
 	*survey
 	replay *replay
 
-	// chain are the segments that the log consists of, oldest first; spare is a prepared segment
-	// of zeros, useless are files that no one needs.
+	// chain are the segments that the log consists of, oldest first; spares are prepared segments,
+	// by ascending id, and useless are files that no one needs.
 	chain   []*segmentFile
-	spare   *segmentFile
+	spares  []*segmentFile
 	useless []*segmentFile
 	// nextID is above every segment id in use.
 	nextID uint64
@@ -213,24 +213,26 @@ func (r *recovery) checkIdentity() error {
 // files were never activated; older ones that no header leads to were replaced.
 func (r *recovery) link() error {
 	n := len(r.files)
+	touched := false
 	for ; n > 0; n-- {
 		f := r.files[n-1]
-		used, err := f.active(r.super)
+		used, written, err := f.active(r.super)
 		if err != nil {
 			return fmt.Errorf("wal: read segment %d: %w", f.id, err)
 		}
 		if used {
 			break
 		}
-		zero, err := f.scan.zeroUntil(0, f.scan.size)
-		if err != nil {
-			return fmt.Errorf("wal: read segment %d: %w", f.id, err)
+		touched = touched || written
+	}
+	for _, f := range r.files[n:] {
+		// An activation that a crash has torn may have left frames that are valid in this file; a
+		// file newer than that must not be used before it has gone.
+		if touched || f.scan.size != r.log.o.SegmentBytes || len(r.spares) >= preparedMax {
+			r.useless = append(r.useless, f)
+		} else {
+			r.spares = append(r.spares, f)
 		}
-		if zero && n == len(r.files) && f.scan.size >= r.log.o.SegmentBytes {
-			r.spare = f
-			continue
-		}
-		r.useless = append(r.useless, f)
 	}
 	r.follow(n - 1)
 	return nil

@@ -194,45 +194,42 @@ func TestLostTailIsFenced(t *testing.T) {
 	fs := vfs.NewMem()
 	o := testOptions(fs)
 	l := open(t, o)
-	appendEach(t, l, 4, 1, 100, 2, 100)
-	closeLog(t, l)
-	names := segmentNames(t, o)
-	var newest string
-	for _, name := range names { // the last one is prepared and empty
-		if _, at := find(t, o, payload(4, 100, 2, 100)); at > 0 {
-			newest = name
-		}
-		if n, _ := find(t, o, payload(4, 100, 2, 100)); n == name {
-			newest = name
-			break
-		}
+	n := uint64(100)
+	appendEach(t, l, 4, 1, n, 2, 100)
+	newest, _ := find(t, o, payload(4, n, 2, 100))
+	for first, _ := find(t, o, payload(4, n-5, 2, 100)); first != newest; {
+		n++ // the newest segment shall have a handful of entries
+		appendEach(t, l, 4, n, n, 2, 100)
+		newest, _ = find(t, o, payload(4, n, 2, 100))
+		first, _ = find(t, o, payload(4, n-5, 2, 100))
 	}
+	closeLog(t, l)
 	if err := fs.Remove(filepath.Join(o.Dir, newest)); err != nil {
 		t.Fatal(err)
 	}
 	_, err := wal.Open(o)
-	if d := expectDamage(t, err); d.File != newest || d.Floor != 100 || d.LastIndex != 100 {
+	if d := expectDamage(t, err); d.File != newest || d.Floor != n || d.LastIndex != n {
 		t.Fatalf("damage is %+v", *d)
 	}
 	o.Repair = true
 	l = open(t, o)
 	last := l.Group(4).LastIndex()
-	expectFence(t, l.Group(4), last, last+1, 100, 0, 100)
-	if s := l.Group(4).State(); s != (wal.State{Term: 2, Vote: 1, Commit: 99}) {
+	expectFence(t, l.Group(4), last, last+1, n, 0, n)
+	if s := l.Group(4).State(); s != (wal.State{Term: 2, Vote: 1, Commit: n - 1}) {
 		t.Fatalf("state is %+v", s)
 	}
 	l = reopen(t, l, o)
-	expectFence(t, l.Group(4), last, last+1, 100, 0, 100)
+	expectFence(t, l.Group(4), last, last+1, n, 0, n)
 	mustAppend(t, l, wal.Update{Group: 4, Entries: entries(4, last+1, last+2, 2, 100)})
-	expectFence(t, l.Group(4), last+2, last+3, 100, 0, 100)
-	if err := l.Mend(4, entries(4, last+3, 101, 2, 100)); err != nil {
+	expectFence(t, l.Group(4), last+2, last+3, n, 0, n)
+	if err := l.Mend(4, entries(4, last+3, n+1, 2, 100)); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
 		if d := l.Group(4).Damage(); d != nil {
 			t.Fatalf("still fenced: %v", d)
 		}
-		expectEntries(t, l.Group(4), entries(4, 1, 101, 2, 100))
+		expectEntries(t, l.Group(4), entries(4, 1, n+1, 2, 100))
 		l = reopen(t, l, o)
 	}
 }

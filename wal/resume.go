@@ -127,16 +127,16 @@ func (r *recovery) begin() error {
 // newSegment returns an empty segment of at least size bytes.
 func (r *recovery) newSegment(size int64) (*segment, error) {
 	l := r.log
-	if r.spare == nil {
+	if len(r.spares) == 0 {
 		return createSegment(l.o.FS, l.o.Dir, r.nextID, size)
 	}
-	s := r.spare.segment
+	s := r.spares[0].segment
 	if s.size < size {
 		if err := growSegment(s, size); err != nil {
 			return nil, err
 		}
 	}
-	r.spare.given, r.spare = true, nil
+	r.spares[0].given, r.spares = true, r.spares[1:]
 	return s, nil
 }
 
@@ -311,14 +311,15 @@ func repoint(f *stagedFrame, s *segment) {
 
 // handOver leaves to the log the files that it uses from now on.
 func (r *recovery) handOver() {
-	var spare *segment
+	var spares []*segment
 	for _, f := range r.chain {
 		f.given = true
 	}
-	if r.spare != nil {
-		spare, r.spare.given = r.spare.segment, true
+	for _, f := range r.spares {
+		f.given = true
+		spares = append(spares, f.segment)
 	}
-	r.log.worker.start(spare, r.nextID)
+	r.log.worker.start(spares, r.nextID)
 }
 
 // tidy removes what is of no use, brings the superblock up to date and prepares the next segment.

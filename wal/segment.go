@@ -161,17 +161,21 @@ func createSegment(fs vfs.FS, dir string, id uint64, size int64) (*segment, erro
 	if err != nil {
 		return nil, fmt.Errorf("wal: create segment %d: %w", id, err)
 	}
-	if err = fillSegment(f, size); err == nil {
+	err = errors.Join(fillSegment(f, size), f.Close())
+	if err == nil {
 		if err = fs.Rename(temp, name); err == nil {
 			err = fs.SyncDir(dir)
 		}
 	}
 	if err != nil {
 		err = fmt.Errorf("wal: create segment %d: %w", id, err)
-		return nil, errors.Join(err, f.Close(), ignoreMissing(fs.Remove(temp)))
+		return nil, errors.Join(err, ignoreMissing(fs.Remove(temp)))
 	}
-	s := &segment{segmentHeader: segmentHeader{id: id, size: size}, file: f}
-	s.refs.Store(1)
+	s, err := openSegment(fs, dir, id, os.O_RDWR)
+	if err != nil {
+		return nil, err
+	}
+	s.size = size
 	return s, nil
 }
 

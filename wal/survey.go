@@ -107,19 +107,20 @@ func (v *survey) readHeaders() error {
 }
 
 // active says whether a segment file was in use: its activation is whole, or frames in it or the
-// superblock say that it was durable. whole says that the activation can be read.
-func (f *segmentFile) active(super *superblock) (used bool, _ error) {
+// superblock say that it was durable. If it was not, written says whether anything of an
+// activation is there.
+func (f *segmentFile) active(super *superblock) (used, written bool, _ error) {
 	if super != nil && super.segment == f.id {
-		return true, nil
+		return true, true, nil
 	}
 	if f.valid {
 		whole, err := f.activationWhole()
 		if whole || err != nil {
-			return whole, err
+			return whole, true, err
 		}
 	}
-	end, _, err := f.scan.durableEnd(0)
-	return end > 0, err
+	end, found, err := f.scan.durableEnd(0)
+	return end > 0, f.valid || found, err
 }
 
 // activationWhole says whether every frame of the activation verifies.
