@@ -9,8 +9,11 @@ import (
 
 // check looks at values that are allowed by themselves but not together, and at keys that are not
 // there. A key that has a problem already takes no part.
-func (l *loader) check() {
+func (l *loader) check(noNode bool) {
 	for _, section := range l.config.sections()[:2] { // cluster and node: all keys are required
+		if noNode && section.name == nodeTable {
+			continue
+		}
 		for _, s := range section.settings {
 			if _, there := l.good[child(section.name, s.key)]; !there {
 				l.missing(section.name, s)
@@ -18,7 +21,9 @@ func (l *loader) check() {
 		}
 	}
 	l.checkMembers()
-	l.checkNode()
+	if !noNode {
+		l.checkNode()
+	}
 	c := l.config
 	l.require(c.Raft.ElectionTicks > c.Raft.HeartbeatTicks,
 		"raft.election_ticks", "more than", "raft.heartbeat_ticks")

@@ -91,6 +91,30 @@ func TestOverrides(t *testing.T) {
 	}
 }
 
+// A program that is no node reads the same file without [node].
+func TestNoNode(t *testing.T) {
+	const text = `
+[cluster]
+id = "c"
+[[member]]
+id = 7
+peer = "127.0.0.1:7101"
+client = "127.0.0.1:7001"
+admin = "127.0.0.1:7201"
+`
+	c := parse(t, text, config.Overrides{NoNode: true})
+	if len(c.Members) != 1 || c.Members[0].Admin != "127.0.0.1:7201" {
+		t.Errorf("members are %+v", c.Members)
+	}
+	if _, err := config.Parse("f", []byte(text), config.Overrides{}); err == nil {
+		t.Error("a node is taken that is nobody")
+	}
+	if _, err := config.Parse("f", []byte("[node]\nid = \"x\"\n"+text),
+		config.Overrides{NoNode: true}); err == nil {
+		t.Error("a wrong value is taken where none is required")
+	}
+}
+
 func TestProblems(t *testing.T) {
 	const host = `want host:port, such as "127.0.0.1:`
 	line := func(number int, text string) string { // valid with another line

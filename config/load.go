@@ -22,7 +22,7 @@ func Parse(file string, data []byte, over Overrides) (*Config, error) {
 		overridden: make(map[string]Problem), good: make(map[string]bool)}
 	l.document(tree)
 	l.override(over)
-	l.check()
+	l.check(over.NoNode)
 	if len(l.problems) > 0 {
 		slices.SortStableFunc(l.problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
 		return nil, &Error{Problems: l.problems}

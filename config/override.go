@@ -10,6 +10,9 @@ type Overrides struct {
 	// Environ is usually os.Getenv; it is asked for CONNECT_NODE_ID and CONNECT_NODE_DATA, where
 	// empty means not set. nil means no environment.
 	Environ func(string) string
+	// NoNode is for a program that only wants to know the cluster: it is no member, [node] may be
+	// missing, and Config.Self must not be called.
+	NoNode bool
 }
 
 // override is a key of [node] that has a flag and an environment variable.
