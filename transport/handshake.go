@@ -24,8 +24,8 @@ import (
 //	u64 node id · u64 id of the node that it means to reach · u64 incarnation · u8 lane ·
 //	u16 length and cluster id · u16 length and own peer address
 //
-// In a welcome, first is the version that both will speak (zero in a refusal), second is zero or
-// the reason for a refusal, and the body is
+// In a welcome, first is the version that both will speak (in a refusal, the newest that the
+// acceptor speaks), second is zero or the reason for a refusal, and the body is
 //
 //	u64 node id · u64 incarnation · u16 length and cluster id · u16 length and text for people
 //
