@@ -12,12 +12,27 @@ import (
 
 // ready is one element of the Ready channel: what one group wants persisted.
 type ready struct {
-	group  *Group
-	append *replica.Append
+	group   *Group
+	append  *replica.Append // nil = nothing
+	unfence bool            // what came before in the channel makes the group's log whole
 }
 
-// readiesAtOnce bounds what one write of the log takes.
-const readiesAtOnce = 512
+// One write of the log takes at most so much, but for one entry that is larger.
+const (
+	readiesAtOnce = 512
+	bytesAtOnce   = 32 << 20
+)
+
+// bytes is about what the log writes for r.
+func (r ready) bytes() (n int) {
+	if r.append == nil {
+		return 0
+	}
+	for _, e := range r.append.Entries {
+		n += len(e.GetData())
+	}
+	return n
+}
 
 // appender is the log writer: one goroutine that takes everything waiting in the Ready channel,
 // writes it with one write and one sync, and then delivers the responses in order.
@@ -51,6 +66,7 @@ func (a *appender) run() {
 				a.drain()
 				return
 			}
+			a.unfence()
 			a.deliver()
 		case <-a.upkeep.wake:
 			a.maintain()
@@ -62,7 +78,8 @@ func (a *appender) run() {
 func (a *appender) collect(first ready) {
 	a.batch = append(a.batch[:0], first)
 	first.group.worker.read()
-	for len(a.batch) < readiesAtOnce {
+	size := first.bytes()
+	for len(a.batch) < readiesAtOnce && size < bytesAtOnce {
 		select {
 		case r, ok := <-a.node.ready:
 			if !ok {
@@ -70,6 +87,7 @@ func (a *appender) collect(first ready) {
 			}
 			r.group.worker.read()
 			a.batch = append(a.batch, r)
+			size += r.bytes()
 		default:
 			return
 		}
@@ -83,6 +101,9 @@ func (a *appender) persist() error {
 	a.updates = a.updates[:0]
 	needSync := false
 	for _, r := range a.batch {
+		if r.append == nil {
+			continue
+		}
 		if s := r.append.State; s != nil {
 			r.group.hardState = wal.State{Term: s.GetTerm(), Vote: s.GetVote(),
 				Commit: s.GetCommit()}
@@ -130,37 +151,68 @@ func (a *appender) maintain() {
 	}
 }
 
+// unfence lifts the fences of groups whose logs are whole with what has just been persisted.
+func (a *appender) unfence() {
+	for _, r := range a.batch {
+		if r.unfence {
+			a.lift(r.group)
+		}
+	}
+}
+
+// lift removes the fence of a group from the log. While the disk is full it is tried again: until
+// then a restart finds the group fenced, which costs time and nothing else.
+func (a *appender) lift(g *Group) {
+	err := a.node.wal.Unfence(g.id)
+	switch {
+	case err == nil:
+		g.log.Info("fence lifted: the log is whole again")
+	case errors.Is(err, wal.ErrDiskFull):
+		a.later(func() { a.lift(g) })
+	default:
+		a.node.fail(err)
+	}
+}
+
+// later has work done after the next tick.
+func (a *appender) later(work func()) {
+	time.AfterFunc(a.node.options.Tick, func() { a.upkeep.put(work) })
+}
+
 // deliver hands out what waited for the batch to be durable, in order.
 func (a *appender) deliver() {
 	for _, r := range a.batch {
-		g := r.group
-		var own, others []*pb.Message
-		for _, m := range r.append.Responses {
-			if m.GetTo() == g.node.options.ID {
-				own = append(own, m)
-			} else {
-				others = append(others, m)
-			}
-		}
-		g.send(others)
-		appended := 0
-		if len(r.append.Entries) > 0 {
-			appended = 1
-		}
-		if r.append.Snapshot != nil || g.restoring.Load() > 0 {
-			// The response to a snapshot tells raft that the state machine holds it, so it
-			// follows the restore, and what comes later follows it.
-			if r.append.Snapshot != nil {
-				g.restoring.Add(1)
-			}
-			g.apply.put(applyTask{restore: r.append.Snapshot, acks: own, appended: appended})
-			continue
-		}
-		if len(own) > 0 || appended > 0 {
-			g.acknowledge(own, appended)
+		if r.append != nil {
+			r.group.deliver(r.append)
 		}
 	}
 	clear(a.batch)
+}
+
+// deliver hands out the responses of an append that is durable: those to peers to the transport,
+// those to the core into the inbox.
+func (g *Group) deliver(done *replica.Append) {
+	own := done.Responses[:0:0]
+	for i, m := range done.Responses {
+		if m.GetTo() == g.node.options.ID {
+			own = append(own, m)
+		} else {
+			g.send(done.Responses[i : i+1])
+		}
+	}
+	appended := min(len(done.Entries), 1)
+	if done.Snapshot == nil && g.restoring.Load() == 0 {
+		if len(own) > 0 || appended > 0 {
+			g.acknowledge(own, appended)
+		}
+		return
+	}
+	// The response to a snapshot tells raft that the state machine holds it, so it follows the
+	// restore, and what comes later follows it.
+	if done.Snapshot != nil {
+		g.restoring.Add(1)
+	}
+	g.apply.put(applyTask{restore: done.Snapshot, acks: own, appended: appended})
 }
 
 // drain keeps the Ready channel moving after the log has failed: nothing in it is answered, so no
@@ -175,7 +227,7 @@ func (a *appender) drain() {
 func (a *appender) finish() {
 	var updates []wal.Update
 	for _, g := range a.node.Groups() {
-		if g.hardState != g.wal.State() && g.hardState.Term != 0 {
+		if g.begun.Load() && g.hardState != g.wal.State() && g.hardState.Term != 0 {
 			updates = append(updates, wal.Update{Group: g.id, State: new(g.hardState)})
 		}
 	}

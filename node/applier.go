@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +35,7 @@ type applier struct {
 
 	// The rest is the goroutine's own, applied and clock are read elsewhere.
 	applied atomic.Uint64
+	term    uint64        // of the entry at applied
 	clock   int64         // replicated time of the last entry, ns
 	members *pb.ConfState // membership at applied
 	waiting []replica.ReadRound
@@ -56,9 +58,9 @@ func (a *applier) run() {
 		case <-a.wake:
 		case <-a.quit:
 			for _, t := range a.end() {
-				a.refuse(t)
+				a.refuse(&t)
 			}
-			a.refuse(applyTask{reads: a.waiting})
+			a.refuse(&applyTask{reads: a.waiting})
 			return
 		}
 		for _, t := range a.take() {
@@ -67,7 +69,8 @@ func (a *applier) run() {
 	}
 }
 
-func (a *applier) do(t applyTask) {
+func (a *applier) do(task applyTask) {
+	t := &task
 	if t.stop {
 		a.stopped = true
 		t.reads, a.waiting = append(t.reads, a.waiting...), nil
@@ -88,15 +91,17 @@ func (a *applier) do(t applyTask) {
 	}
 }
 
-func (a *applier) perform(t applyTask) error {
+func (a *applier) perform(t *applyTask) error {
 	if t.restore != nil {
 		if err := a.restore(t.restore); err != nil {
 			return err
 		}
-		a.group.restoring.Add(-1)
 	}
 	if len(t.acks) > 0 || t.appended > 0 {
 		a.group.acknowledge(t.acks, t.appended)
+	}
+	if t.restore != nil {
+		a.group.restoring.Add(-1) // behind its acknowledgement: later ones follow it
 	}
 	if t.apply != nil {
 		if err := a.applyEntries(t.apply); err != nil {
@@ -105,6 +110,7 @@ func (a *applier) perform(t applyTask) error {
 		a.group.acknowledge(t.apply.Done, 0)
 	}
 	a.waiting = append(a.waiting, t.reads...)
+	t.reads = nil
 	if err := a.serveReads(); err != nil {
 		return err
 	}
@@ -116,12 +122,13 @@ func (a *applier) applyEntries(apply *replica.Apply) error {
 	members := apply.Members
 	for i, e := range apply.Entries {
 		index := e.GetIndex()
-		if index <= a.applied.Load() {
-			continue // a snapshot was faster
-		}
 		var batch *replica.Batch
 		if apply.Batches != nil {
 			batch = apply.Batches[i]
+		}
+		if index <= a.applied.Load() {
+			a.overtaken(batch) // a snapshot was faster
+			continue
 		}
 		if e.GetType() == pb.EntryNormal && len(e.GetData()) > 0 {
 			if err := a.applyEntry(index, e.GetData(), batch); err != nil {
@@ -133,9 +140,21 @@ func (a *applier) applyEntries(apply *replica.Apply) error {
 		}
 		a.entriesSince++
 		a.bytesSince += int64(len(e.GetData()))
+		a.term = e.GetTerm()
 		a.applied.Store(index)
 	}
 	return nil
+}
+
+// overtaken ends commands whose entry a snapshot holds: they were applied, and the answers are lost.
+func (a *applier) overtaken(batch *replica.Batch) {
+	if batch == nil {
+		return
+	}
+	for i, p := range batch.Proposals {
+		batch.Proposals[i] = nil
+		p.(*Call).finish(Result{}, unknown("a snapshot took the place of the entry"))
+	}
 }
 
 func (a *applier) applyEntry(index uint64, data []byte, batch *replica.Batch) error {
@@ -167,25 +186,25 @@ func (a *applier) applyEntry(index uint64, data []byte, batch *replica.Batch) er
 	return nil
 }
 
-// serveReads answers the reads whose index is applied.
+// serveReads answers the reads whose index is applied. A read leaves the list before user code runs
+// for it, so that it ends once whatever that code does.
 func (a *applier) serveReads() error {
 	applied := a.applied.Load()
-	kept := a.waiting[:0]
-	for i, round := range a.waiting {
+	for i := 0; i < len(a.waiting); {
+		round := &a.waiting[i]
 		if round.Index > applied {
-			kept = append(kept, round)
+			i++
 			continue
 		}
-		for j, r := range round.Reads {
+		for len(round.Reads) > 0 {
+			r := round.Reads[0]
+			round.Reads = round.Reads[1:]
 			if err := a.serveRead(r, applied); err != nil {
-				a.waiting = append(kept, replica.ReadRound{Reads: round.Reads[j+1:]})
-				a.waiting = append(a.waiting, a.waiting[i+1:]...)
 				return err
 			}
 		}
+		a.waiting = slices.Delete(a.waiting, i, i+1)
 	}
-	clear(a.waiting[len(kept):])
-	a.waiting = kept
 	return nil
 }
 
@@ -199,7 +218,14 @@ func (a *applier) serveRead(r replica.Read, applied uint64) error {
 		call.finish(Result{}, ErrNoLeader)
 		return nil
 	}
+	ended := false
+	defer func() {
+		if !ended { // a panic
+			call.finish(Result{}, fmt.Errorf("%w: panic in a query", ErrGroupFailed))
+		}
+	}()
 	answer, err := a.machine.Query(call.payload)
+	ended = true
 	if err != nil {
 		call.finish(Result{}, fmt.Errorf("%w: %w", ErrGroupFailed, err))
 		return fmt.Errorf("node: state machine query: %w", err)
@@ -209,7 +235,7 @@ func (a *applier) serveRead(r replica.Read, applied uint64) error {
 }
 
 // fail stops the group; what the task and the queue still hold is refused.
-func (a *applier) fail(t applyTask, err error) {
+func (a *applier) fail(t *applyTask, err error) {
 	a.stopped = true
 	a.group.fail(err)
 	t.reads = append(t.reads, a.waiting...)
@@ -219,7 +245,7 @@ func (a *applier) fail(t applyTask, err error) {
 
 // refuse ends the commands and reads of a task that is not performed. The commands are committed, so
 // other nodes apply them: their outcome is not known here.
-func (a *applier) refuse(t applyTask) {
+func (a *applier) refuse(t *applyTask) {
 	err := a.group.stopError()
 	if t.apply != nil {
 		for _, b := range t.apply.Batches {

@@ -34,6 +34,8 @@ type Group struct {
 
 	core    *replica.Replica   // the worker's
 	retries []replica.Proposal // the worker's: go to the core again at the next tick
+	waits   bool               // the worker's: on its list of those without room
+	fault   error              // the worker's: what the core reported last
 
 	apply     *applier
 	snapshots snapshots
@@ -47,6 +49,7 @@ type Group struct {
 
 	mender   atomic.Pointer[mender] // fills a hole in the log, before the group begins
 	begun    atomic.Bool            // core and state machine are there
+	fenced   atomic.Bool            // the log has lost its end, and the fence stands
 	failOnce sync.Once
 	failed   atomic.Pointer[string]
 }
@@ -62,8 +65,9 @@ type contents struct {
 	calls    []replica.Proposal
 	reads    []replica.Read
 	messages []received
-	acks     []*pb.Message // storage responses to the core itself
-	appended int           // appends of new entries that became durable
+	acks     []*pb.Message      // storage responses to the core itself
+	appended int                // appends of new entries that became durable
+	retries  []replica.Proposal // go to the core again at the next tick
 	events   []func(*replica.Replica)
 	start    *replica.Replica // the core of a group that begins
 }
@@ -190,14 +194,23 @@ func (g *Group) turn() {
 		g.core = in.start
 		g.worker.groups = append(g.worker.groups, g)
 	}
-	if g.core == nil {
-		return // a group that has not begun has admitted nothing, and messages are sent again
-	}
 	if g.failed.Load() != nil {
 		g.refuse(in)
 		return
 	}
+	if g.core == nil {
+		return // a group that has not begun has admitted nothing, and messages are sent again
+	}
 	defer g.recoverPanic("event loop")
+	// Commands and reads only wait in the core, so they go first: when a message makes raft panic
+	// they are found there.
+	g.retries = append(g.retries, in.retries...)
+	if len(in.calls) > 0 {
+		g.core.Propose(in.calls)
+	}
+	if len(in.reads) > 0 {
+		g.core.Read(in.reads)
+	}
 	for _, m := range in.acks {
 		g.core.Ack(m)
 	}
@@ -205,20 +218,29 @@ func (g *Group) turn() {
 		g.core.Appended()
 	}
 	for _, r := range in.messages {
-		if err := g.core.Step(r.from, r.m); err != nil {
-			g.log.Warn("message dropped", "err", err)
-		}
+		g.drop(r, g.core.Step(r.from, r.m))
 	}
 	for _, event := range in.events {
 		event(g.core)
 	}
-	if len(in.calls) > 0 {
-		g.core.Propose(in.calls)
-	}
-	if len(in.reads) > 0 {
-		g.core.Read(in.reads)
-	}
 	g.collect()
+}
+
+// drop notes a message that the core has refused, once for each kind of refusal in a row.
+func (g *Group) drop(r received, err error) {
+	if err == nil {
+		return
+	}
+	if fault := g.core.Status().Fault; fault != nil {
+		g.fail(fault)
+		return
+	}
+	level := slog.LevelDebug
+	if g.fault == nil || g.fault.Error() != err.Error() {
+		level = slog.LevelWarn
+	}
+	g.fault = err
+	g.log.Log(context.Background(), level, "message dropped", "from", r.from, "err", err)
 }
 
 // tick runs on the worker, once for each tick of the clock. While the disk hangs a leader hands over
@@ -237,6 +259,7 @@ func (g *Group) tick(diskHung bool) {
 	if !diskHung || leads {
 		g.core.Tick()
 	}
+	g.snapshots.unpin(g.core)
 	if calls := g.retries; len(calls) > 0 {
 		g.retries = nil
 		g.core.Propose(calls)
@@ -254,21 +277,35 @@ func (g *Group) tick(diskHung bool) {
 // collect hands the core's effects to the stages for as long as there are any and the Ready channel
 // has room.
 func (g *Group) collect() {
-	for g.core.HasReady() {
+	for g.core.HasReady() && g.failed.Load() == nil {
 		if !g.worker.room() {
-			g.worker.waiting = append(g.worker.waiting, g)
+			if !g.waits {
+				g.waits = true
+				g.worker.waiting = append(g.worker.waiting, g)
+			}
 			return
 		}
 		g.carry(g.core.Ready(time.Now().UnixNano()))
 	}
 }
 
+// resume goes on collecting when the Ready channel has room again.
+func (g *Group) resume() {
+	g.waits = false
+	defer g.recoverPanic("event loop")
+	g.collect()
+}
+
 // carry gives each part of a Ready to its stage. None of the calls waits.
 func (g *Group) carry(rd replica.Ready) {
+	g.observe(rd.Changed) // first: a peer that asks for the term must not hear an older one
 	g.send(rd.Messages)
-	if rd.Append != nil {
+	if rd.Unfenced {
+		g.fenced.Store(false)
+	}
+	if rd.Append != nil || rd.Unfenced {
 		g.worker.unread.Add(1)
-		g.node.ready <- ready{group: g, append: rd.Append}
+		g.node.ready <- ready{group: g, append: rd.Append, unfence: rd.Unfenced}
 	}
 	if rd.Apply != nil || len(rd.Reads) > 0 {
 		g.apply.put(applyTask{apply: rd.Apply, reads: rd.Reads})
@@ -279,15 +316,6 @@ func (g *Group) carry(rd replica.Ready) {
 	if len(rd.Forward) > 0 {
 		g.node.relays.forward(g, g.core.Status().Leader, rd.Forward)
 	}
-	if rd.Unfenced {
-		g.log.Info("fence lifted: the log is whole again")
-		g.node.appender.upkeep.put(func() {
-			if err := g.node.wal.Unfence(g.id); err != nil {
-				g.node.fail(err)
-			}
-		})
-	}
-	g.observe(rd.Changed)
 }
 
 // observe publishes the core's state, and logs a line when leader, role or term changed.
@@ -364,7 +392,7 @@ func (g *Group) finishRead(r replica.Read, err error) {
 // in the log may have been applied elsewhere.
 func (g *Group) refuse(in contents) {
 	err := g.stopError()
-	g.finishAll(append(in.calls, g.retries...), err)
+	g.finishAll(append(append(in.calls, in.retries...), g.retries...), err)
 	g.retries = nil
 	reads := in.reads
 	if g.core != nil {
@@ -444,8 +472,11 @@ func (g *Group) Ready() error {
 	if reason := g.failed.Load(); reason != nil {
 		return fmt.Errorf("%w: %s", ErrGroupFailed, *reason)
 	}
-	if m := g.mender.Load(); m != nil && !g.begun.Load() {
-		return fmt.Errorf("group %d: filling a hole in the log: %w", g.id, m.damage)
+	if !g.begun.Load() {
+		return fmt.Errorf("group %d: the log is damaged, asking the peers: %w", g.id, g.wal.Damage())
+	}
+	if g.fenced.Load() {
+		return fmt.Errorf("group %d: the log has lost its end and is being fetched again", g.id)
 	}
 	if since := g.node.disk.since(); since != 0 {
 		return fmt.Errorf("group %d: a sync of the log has been under way for %v", g.id, since)

@@ -13,115 +13,197 @@ import (
 	"github.com/connectraft/connect/wal"
 )
 
-// A hole in the log with intact entries behind it is filled from any peer: two logs that have an
-// entry of the same term at one index are the same up to there (thesis section 3.5, Log Matching),
-// so a peer's entries fit when its entry at the first intact index has the term of ours.
+// A group whose log is damaged asks its peers before it takes part in anything.
 //
-//	fetch:   u64 first │ u64 last
-//	entries: u64 first │ uvarint count │ { uvarint term │ u8 type │ uvarint length │ bytes } × count
+// A hole with intact entries behind it is filled from any peer: two logs that have an entry of the
+// same term at one index are the same up to there (thesis section 3.5, Log Matching), so a peer's
+// entries fit when its entry at the first intact index has the term of ours.
 //
-// Integers are little endian. A peer that lacks any of the entries answers with none.
+// A log that has lost its end cannot know what it acknowledged. The group starts fenced (see
+// internal/replica/fence.go), above the terms of so many peers that every quorum this node was part
+// of has one of them.
+//
+//	fetch:    u64 first │ u64 last
+//	entries:  u64 first │ uvarint count │ { uvarint term │ u8 type │ uvarint length │ bytes } × count
+//	ask term: nothing
+//	term:     u64
+//
+// Integers are little endian. A peer that lacks any of the entries answers with none; one that is
+// damaged itself does not tell a term.
 const (
 	kindFetch   transport.Kind = 3
 	kindEntries transport.Kind = 4
+	kindAskTerm transport.Kind = 5
+	kindTerm    transport.Kind = 6
 )
 
-// mendBytesMax bounds the entries of one answer. A larger hole is left to raft, or to a snapshot.
-const mendBytesMax = 32 << 20
+const (
+	// mendBytesMax bounds one answer. A larger hole is left to the leader, or to a snapshot.
+	mendBytesMax = 32 << 20
+	// fetchesAtOnce bounds what a node reads for its peers at a time.
+	fetchesAtOnce = 2
+	// askAgainTicks is after how many ticks a peer that did not answer is asked again.
+	askAgainTicks = 10
+)
 
-// mender fills the hole in the log of one group before the group takes part in anything.
+// mender asks the peers on behalf of one damaged group.
 type mender struct {
-	group  *Group
-	damage *wal.DamageError
-	mu     struct {
+	group *Group
+	wake  chan struct{}
+	mu    struct {
 		sync.Mutex
-		answers map[uint64][]*pb.Entry // by peer; empty = it cannot help
+		entries map[uint64][]*pb.Entry // answers of peers about the present hole; empty = none
+		terms   map[uint64]uint64      // answers of peers
 	}
-	wake chan struct{}
 }
 
-func newMender(g *Group, damage *wal.DamageError) *mender {
-	m := &mender{group: g, damage: damage, wake: make(chan struct{}, 1)}
-	m.mu.answers = map[uint64][]*pb.Entry{}
+func newMender(g *Group) *mender {
+	m := &mender{group: g, wake: make(chan struct{}, 1)}
+	m.mu.entries, m.mu.terms = map[uint64][]*pb.Entry{}, map[uint64]uint64{}
 	return m
 }
 
-// mend asks the peers until one fills the hole, or all of them say that they cannot: then what
-// stands behind the hole is given up, and the group starts fenced.
-func (m *mender) mend() error {
-	g, n := m.group, m.group.node
-	g.log.Warn("log damaged, asking peers for what is missing", "damage", m.damage)
-	ticker := time.NewTicker(n.options.Tick)
-	defer ticker.Stop()
-	for {
-		m.ask()
-		select {
-		case <-ticker.C:
-		case <-m.wake:
-		case <-n.stopping:
-			return ErrClosed
+// run fills every hole that peers can fill. If the log stays damaged it returns the term above which
+// the group must start, fenced; else 0.
+func (m *mender) run() (fence uint64, err error) {
+	g := m.group
+	for damage := g.wal.Damage(); damage != nil; damage = g.wal.Damage() {
+		g.log.Warn("log damaged, asking the peers", "damage", damage)
+		filled := false
+		if damage.Resume != 0 {
+			filled, err = m.fill(damage)
 		}
-		answers := m.take()
-		for peer, entries := range answers {
-			if len(entries) == 0 {
-				continue
-			}
-			err := n.onLog(func() error { return n.wal.Mend(g.id, entries) })
-			if err == nil {
-				g.log.Info("log mended", "from", peer, "first", entries[0].GetIndex(),
-					"last", entries[len(entries)-1].GetIndex())
-				return nil
-			}
-			if !errors.Is(err, wal.ErrInvalid) {
-				return err
-			}
-			g.log.Warn("entries of a peer do not fit the hole", "from", peer, "err", err)
-			m.answer(peer, nil)
+		if err != nil {
+			return 0, err
 		}
-		if len(answers) == len(n.options.Members)-1 && m.nobodyHelps() {
-			g.log.Warn("no peer has what is missing; the group starts fenced")
-			return nil
+		if !filled {
+			return m.highestTerm()
+		}
+	}
+	return 0, nil
+}
+
+// enough is how many peers must answer so that one of them is in every quorum that this node was
+// part of.
+func (m *mender) enough() int {
+	n := len(m.group.node.options.Members)
+	return n - (n/2 + 1) + 1
+}
+
+// fill fills one hole, and reports false when the peers cannot.
+func (m *mender) fill(damage *wal.DamageError) (bool, error) {
+	n := m.group.node
+	m.mu.Lock()
+	clear(m.mu.entries)
+	m.mu.Unlock()
+	question := binary.LittleEndian.AppendUint64(nil, damage.FirstIndex)
+	question = binary.LittleEndian.AppendUint64(question, damage.Resume)
+	cannot := map[uint64]bool{}
+	for tick := 0; len(cannot) < m.enough(); tick++ {
+		m.ask(tick, kindFetch, question, func(peer uint64) bool { return cannot[peer] })
+		if err := m.wait(); err != nil {
+			return false, err
+		}
+		for peer, entries := range m.takeEntries() {
+			filled, err := m.tryEntries(peer, entries)
+			if filled || err != nil {
+				return filled, err
+			}
+			cannot[peer] = true
+		}
+		if err := n.Err(); err != nil {
+			return false, err
+		}
+	}
+	m.group.log.Warn("the peers cannot fill the hole: what is behind it is given up")
+	return false, nil
+}
+
+func (m *mender) tryEntries(peer uint64, entries []*pb.Entry) (bool, error) {
+	g := m.group
+	if len(entries) == 0 {
+		return false, nil
+	}
+	err := g.node.onLog(func() error { return g.node.wal.Mend(g.id, entries) })
+	switch {
+	case err == nil:
+		g.log.Info("log mended", "from", peer, "first", entries[0].GetIndex(),
+			"last", entries[len(entries)-1].GetIndex())
+		return true, nil
+	case errors.Is(err, wal.ErrInvalid):
+		g.log.Warn("entries of a peer do not fit the hole", "from", peer, "err", err)
+		return false, nil
+	}
+	return false, err
+}
+
+// highestTerm returns the highest term that enough peers and this node know.
+func (m *mender) highestTerm() (uint64, error) {
+	for tick := 0; ; tick++ {
+		m.mu.Lock()
+		highest, answers := m.group.wal.State().Term, len(m.mu.terms)
+		for _, term := range m.mu.terms {
+			highest = max(highest, term)
+		}
+		m.mu.Unlock()
+		if answers >= m.enough() {
+			return highest, nil
+		}
+		m.ask(tick, kindAskTerm, nil, func(peer uint64) bool {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			_, answered := m.mu.terms[peer]
+			return answered
+		})
+		if err := m.wait(); err != nil {
+			return 0, err
 		}
 	}
 }
 
-// ask sends a request to every peer that has not answered.
-func (m *mender) ask() {
+// ask sends a question, every few ticks, to the peers that are not done. One that is not connected
+// is asked again the next time.
+func (m *mender) ask(tick int, kind transport.Kind, question []byte, done func(uint64) bool) {
 	n := m.group.node
-	payload := binary.LittleEndian.AppendUint64(nil, m.damage.FirstIndex)
-	payload = binary.LittleEndian.AppendUint64(payload, m.damage.Resume)
-	answers := m.take()
+	if tick%askAgainTicks != 0 {
+		return
+	}
 	for _, member := range n.options.Members {
-		if _, ok := answers[member.ID]; ok || member.ID == n.options.ID {
+		if member.ID == n.options.ID || done(member.ID) {
 			continue
 		}
-		// A peer that is not connected is asked again at the next tick.
-		_ = n.transport.Send(member.ID, m.group.id, kindFetch, payload)
+		if err := n.transport.Send(member.ID, m.group.id, kind, question); err != nil {
+			m.group.log.Debug("peer not asked", "peer", member.ID, "err", err)
+		}
 	}
 }
 
-func (m *mender) take() map[uint64][]*pb.Entry {
+// wait returns after a tick or at an answer, and with an error when the node closes.
+func (m *mender) wait() error {
+	timer := time.NewTimer(m.group.node.options.Tick)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-m.wake:
+		return nil
+	case <-m.group.node.stopping:
+		return ErrClosed
+	}
+}
+
+func (m *mender) takeEntries() map[uint64][]*pb.Entry {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	answers := make(map[uint64][]*pb.Entry, len(m.mu.answers))
-	for peer, entries := range m.mu.answers {
-		answers[peer] = entries
-	}
+	answers := m.mu.entries
+	m.mu.entries = map[uint64][]*pb.Entry{}
 	return answers
 }
 
-func (m *mender) nobodyHelps() bool {
-	for _, entries := range m.take() {
-		if len(entries) > 0 {
-			return false
-		}
-	}
-	return true
-}
-
-func (m *mender) answer(peer uint64, entries []*pb.Entry) {
+// answered notes an answer of a peer.
+func (m *mender) answered(note func()) {
 	m.mu.Lock()
-	m.mu.answers[peer] = entries
+	note()
 	m.mu.Unlock()
 	select {
 	case m.wake <- struct{}{}:
@@ -129,23 +211,57 @@ func (m *mender) answer(peer uint64, entries []*pb.Entry) {
 	}
 }
 
-// handleMend takes a request for entries, or the answer to one.
+// handleMend takes a question of a peer, or the answer to one of this node's.
 func (g *Group) handleMend(from uint64, kind transport.Kind, payload []byte) error {
-	if kind == kindFetch {
+	d := decoder{payload}
+	m := g.mender.Load()
+	switch kind {
+	case kindFetch:
 		return g.serveFetch(from, payload)
+	case kindAskTerm:
+		return g.serveTerm(from)
+	case kindEntries:
+		entries, err := decodeEntries(payload)
+		if err == nil && m != nil {
+			m.answered(func() { m.mu.entries[from] = entries })
+		}
+		return err
+	case kindTerm:
+		term := d.u64()
+		if d.rest == nil {
+			return errFrame
+		}
+		if m != nil {
+			m.answered(func() { m.mu.terms[from] = term })
+		}
 	}
-	return g.takeEntries(from, payload)
+	return nil
+}
+
+// serveTerm tells a peer the term of this replica. One that may have forgotten its own does not.
+func (g *Group) serveTerm(from uint64) error {
+	if !g.begun.Load() || g.fenced.Load() || g.failed.Load() != nil {
+		return nil
+	}
+	term := binary.LittleEndian.AppendUint64(nil, g.term.Load())
+	return g.node.transport.Send(from, g.id, kindTerm, term)
 }
 
 // serveFetch answers a peer's request from this node's log. It reads the disk, so it runs beside the
-// transport's reader.
+// transport's reader; when too much is read already the peer will ask again.
 func (g *Group) serveFetch(from uint64, payload []byte) error {
 	d := decoder{payload}
 	first, last := d.u64(), d.u64()
 	if d.rest == nil || first > last {
 		return errFrame
 	}
+	select {
+	case g.node.fetches <- struct{}{}:
+	default:
+		return nil
+	}
 	g.node.background.Go(func() {
+		defer func() { <-g.node.fetches }()
 		reply, err := encodeEntries(g.wal, first, last)
 		if err != nil {
 			g.log.Info("peer asks for entries that are not here", "from", from, "first", first,
@@ -160,36 +276,36 @@ func (g *Group) serveFetch(from uint64, payload []byte) error {
 }
 
 func encodeEntries(log *wal.Group, first, last uint64) ([]byte, error) {
-	var entries []*pb.Entry
+	if last-first >= mendBytesMax {
+		return nil, fmt.Errorf("node: entries %d to %d are too many for one answer", first, last)
+	}
+	b := binary.LittleEndian.AppendUint64(nil, first)
+	b = binary.AppendUvarint(b, last-first+1)
 	for next := first; next <= last; {
-		run, err := log.Entries(next, last+1, mendBytesMax)
+		entries, err := log.Entries(next, last+1, mendBytesMax)
 		if err != nil {
 			return nil, err
 		}
-		entries = append(entries, run...)
-		next += uint64(len(run))
-	}
-	b := binary.LittleEndian.AppendUint64(nil, first)
-	b = binary.AppendUvarint(b, uint64(len(entries)))
-	for _, e := range entries {
-		b = binary.AppendUvarint(b, e.GetTerm())
-		b = append(b, byte(e.GetType()))
-		b = binary.AppendUvarint(b, uint64(len(e.GetData())))
-		b = append(b, e.GetData()...)
+		for _, e := range entries {
+			b = binary.AppendUvarint(b, e.GetTerm())
+			b = append(b, byte(e.GetType()))
+			b = binary.AppendUvarint(b, uint64(len(e.GetData())))
+			b = append(b, e.GetData()...)
+		}
 		if len(b) > mendBytesMax {
 			return nil, fmt.Errorf("node: entries %d to %d exceed %d bytes", first, last,
 				mendBytesMax)
 		}
+		next += uint64(len(entries))
 	}
 	return b, nil
 }
 
-// takeEntries gives a peer's answer to the group's mender, if it still waits.
-func (g *Group) takeEntries(from uint64, payload []byte) error {
+func decodeEntries(payload []byte) ([]*pb.Entry, error) {
 	d := decoder{payload}
 	first, count := d.u64(), d.uvarint()
 	if d.rest == nil || count > uint64(len(payload)) {
-		return errFrame
+		return nil, errFrame
 	}
 	entries := make([]*pb.Entry, count)
 	for i := range entries {
@@ -197,10 +313,7 @@ func (g *Group) takeEntries(from uint64, payload []byte) error {
 		entries[i] = &pb.Entry{Index: new(first + uint64(i)), Term: &term, Type: &kind, Data: data}
 	}
 	if d.rest == nil {
-		return errFrame
+		return nil, errFrame
 	}
-	if m := g.mender.Load(); m != nil {
-		m.answer(from, entries)
-	}
-	return nil
+	return entries, nil
 }

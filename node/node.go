@@ -35,7 +35,8 @@ type Node struct {
 	snaps     *snap.Store
 	transport *transport.Transport
 	worker    *worker
-	ready     chan ready // the Ready channel
+	ready     chan ready    // the Ready channel
+	fetches   chan struct{} // one token for each read for a damaged peer
 	appender  *appender
 	relays    *relays
 	disk      *diskWatch
@@ -67,16 +68,21 @@ func Open(options Options) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{options: o, log: o.Logger.With("node", o.ID), stopping: make(chan struct{}),
-		ready: make(chan ready, readyChannelSize), done: make(chan struct{})}
+		ready: make(chan ready, readyChannelSize), done: make(chan struct{}),
+		fetches: make(chan struct{}, fetchesAtOnce)}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.groups.Store(&map[uint64]*Group{})
 	if err := n.openStorage(); err != nil {
+		if o.PeerListener != nil {
+			err = errors.Join(err, o.PeerListener.Close())
+		}
+		n.cancel()
 		return nil, err
 	}
 	n.disk = &diskWatch{log: n.wal, logger: n.log, limit: o.SyncTimeout}
-	n.worker = newWorker(o.Tick, n.disk, readyChannelSize)
-	n.appender = newAppender(n)
 	n.relays = newRelays(n)
+	n.worker = newWorker(o.Tick, n.disk, n.relays, readyChannelSize)
+	n.appender = newAppender(n)
 	if err := n.openTransport(); err != nil {
 		return nil, errors.Join(err, n.wal.Close(), n.snaps.Close())
 	}
@@ -147,6 +153,9 @@ func (n *Node) StartGroup(id uint64, machine statemachine.Machine) (*Group, erro
 	if n.closing.Load() {
 		return nil, ErrClosed
 	}
+	if err := n.Err(); err != nil {
+		return nil, err
+	}
 	if n.Group(id) != nil {
 		return nil, fmt.Errorf("node: group %d runs already", id)
 	}
@@ -168,16 +177,15 @@ func (n *Node) newGroup(id uint64, machine statemachine.Machine) (*Group, error)
 	g.admission.bytesMax = n.options.InflightBytes
 	g.snapshots.group = g
 	g.apply = newApplier(g, machine)
-	damage := g.wal.Damage()
-	if damage == nil || damage.Resume == 0 {
-		return g, g.begin()
+	if g.wal.Damage() == nil {
+		return g, g.begin(0)
 	}
-	m := newMender(g, damage)
+	m := newMender(g)
 	g.mender.Store(m)
 	n.starting.Go(func() {
-		err := m.mend()
+		fence, err := m.run()
 		if err == nil {
-			err = g.begin()
+			err = g.begin(fence)
 		}
 		if err != nil && !errors.Is(err, ErrClosed) {
 			g.fail(err)
@@ -186,8 +194,9 @@ func (n *Node) newGroup(id uint64, machine statemachine.Machine) (*Group, error)
 	return g, nil
 }
 
-// begin brings the group to life: from its log and its newest snapshot, or as a new one.
-func (g *Group) begin() error {
+// begin brings the group to life: from its log and its newest snapshot, or as a new one. A fence that
+// is not 0 is the term above which it must start, fenced.
+func (g *Group) begin(fence uint64) error {
 	n := g.node
 	if err := g.bootstrap(); err != nil {
 		return err
@@ -197,11 +206,9 @@ func (g *Group) begin() error {
 	}
 	state := g.wal.State()
 	state.Commit = min(max(state.Commit, g.apply.applied.Load()), g.wal.LastIndex())
-	fence := uint64(0)
-	if damage := g.wal.Damage(); damage != nil {
-		// See internal/replica/fence.go: the term rises above all that is remembered.
-		g.log.Warn("the end of the log is lost; the group is fenced", "damage", damage)
-		fence = max(state.Term, 1)
+	if fence != 0 {
+		g.log.Warn("the log has lost its end; the group is fenced", "above_term", fence)
+		g.fenced.Store(true)
 		state.Term, state.Vote = fence+1, 0
 		if err := n.appendNow(wal.Update{Group: g.id, State: &state}); err != nil {
 			return err
@@ -230,10 +237,10 @@ func (g *Group) begin() error {
 	g.commit.Store(state.Commit)
 	g.log.Info("group started", "term", state.Term, "commit", state.Commit,
 		"applied", g.apply.applied.Load(), "last", g.wal.LastIndex())
-	g.begun.Store(true)
 	go g.apply.run()
 	g.post(func(in *contents) { in.start = core })
-	return nil
+	g.begun.Store(true) // commands are admitted from now on, behind the core in the inbox
+	return n.Err()
 }
 
 // appendsAhead is how many appends of new entries a leader hands out before the first is durable.
@@ -302,6 +309,7 @@ func (g *Group) recover() error {
 	if g.apply.members == nil {
 		g.apply.members = &pb.ConfState{}
 	}
+	g.apply.term = mark.Term
 	g.apply.applied.Store(mark.Index)
 	return nil
 }
@@ -403,11 +411,11 @@ func (n *Node) close() error {
 	n.groupsMutex.Lock() // no group starts any more
 	defer n.groupsMutex.Unlock()
 	err := n.transport.Close()
+	n.starting.Wait()
 	close(n.worker.stop)
 	<-n.worker.ended
 	close(n.ready)
 	<-n.appender.ended
-	n.starting.Wait()
 	for _, g := range n.Groups() {
 		if g.begun.Load() {
 			close(g.apply.quit)
@@ -435,7 +443,9 @@ func (h handler) HandleRaft(from, group uint64, messages []*pb.Message) {
 	}
 	g.post(func(in *contents) {
 		for _, m := range messages {
-			in.messages = append(in.messages, received{from, m})
+			if m.GetType() != pb.MsgSnap { // comes with its body, through HandleSnapshot
+				in.messages = append(in.messages, received{from, m})
+			}
 		}
 	})
 }
@@ -444,14 +454,10 @@ func (h handler) HandleRequest(from, group uint64, kind transport.Kind, payload 
 	var err error
 	switch kind {
 	case kindForward:
-		if g := h.node.Group(group); g != nil {
-			err = h.node.relays.accept(g, from, payload)
-		} else {
-			err = fmt.Errorf("node: commands for group %d, which does not run here", group)
-		}
+		err = h.node.relays.accept(h.node.Group(group), group, from, payload)
 	case kindReply:
-		err = h.node.relays.reply(payload)
-	case kindFetch, kindEntries:
+		err = h.node.relays.reply(from, payload)
+	case kindFetch, kindEntries, kindAskTerm, kindTerm:
 		if g := h.node.Group(group); g != nil {
 			err = g.handleMend(from, kind, payload)
 		}

@@ -48,6 +48,9 @@ type Options struct {
 	Logger *slog.Logger // nil = no log
 }
 
+// commandBytesMax keeps an entry well within a frame of the transport.
+const commandBytesMax = 32 << 20
+
 // withDefaults returns the options with every default filled in.
 func (o Options) withDefaults() Options {
 	setDefault(&o.Tick, 100*time.Millisecond)
@@ -99,6 +102,12 @@ func (o Options) validate() error {
 	}
 	if o.ElectionTicks <= o.HeartbeatTicks || o.HeartbeatTicks < 1 {
 		bad("ElectionTicks", o.ElectionTicks, "more than HeartbeatTicks, which is at least 1")
+	}
+	if o.CommandBytes < 1 || o.CommandBytes > commandBytesMax {
+		bad("CommandBytes", o.CommandBytes, fmt.Sprintf("1 to %d", commandBytesMax))
+	}
+	if o.EntryBytes < 1 || o.EntryBytes > commandBytesMax {
+		bad("EntryBytes", o.EntryBytes, fmt.Sprintf("1 to %d", commandBytesMax))
 	}
 	if o.Tick < time.Millisecond {
 		bad("Tick", o.Tick, "at least 1ms")

@@ -2,6 +2,9 @@ package node
 
 import "sync"
 
+// spareItemsMax is the capacity up to which a queue keeps a slice for its next use.
+const spareItemsMax = 1024
+
 // queue hands values from many producers to one consumer, in order. It has no bound of its own:
 // each user says in its comment what bounds it.
 type queue[T any] struct {
@@ -39,7 +42,10 @@ func (q *queue[T]) end() []T {
 
 // take returns everything that waits, in order. The slice is the consumer's until its next take.
 func (q *queue[T]) take() []T {
-	clear(q.spare[:cap(q.spare)])
+	if cap(q.spare) > spareItemsMax {
+		q.spare = nil // one burst must not pin its memory for ever
+	}
+	clear(q.spare)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	items := q.items

@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/connectraft/connect/internal/replica"
 	"github.com/connectraft/connect/transport"
@@ -33,11 +35,13 @@ const (
 	replyDiskFull  = 5
 	replyClosed    = 6
 	replyFailed    = 7
+	replyNoLeader  = 8
 )
 
 var replyErrors = map[byte]error{
 	replyUnknown: ErrUnknown, replyOverload: ErrOverloaded, replyTooLarge: ErrTooLarge,
 	replyDiskFull: ErrDiskFull, replyClosed: ErrClosed, replyFailed: ErrGroupFailed,
+	replyNoLeader: ErrNoLeader,
 }
 
 var errFrame = errors.New("node: malformed frame")
@@ -56,10 +60,13 @@ type forwarded struct {
 	to    uint64
 	group *Group
 	calls []*Call
+	since time.Time
 }
 
 func newRelays(n *Node) *relays {
 	r := &relays{node: n}
+	// A reply to an earlier life of this node must not end a call of this one.
+	r.mu.next = rand.Uint64()
 	r.mu.out = map[uint64]forwarded{}
 	return r
 }
@@ -103,7 +110,7 @@ func (r *relays) send(g *Group, leader uint64, calls []*Call, size int) bool {
 	r.mu.Lock()
 	r.mu.next++
 	id := r.mu.next
-	r.mu.out[id] = forwarded{leader, g, calls}
+	r.mu.out[id] = forwarded{leader, g, calls, time.Now()}
 	r.mu.Unlock()
 
 	payload := make([]byte, 0, 16+size+5*len(calls))
@@ -134,6 +141,13 @@ func (r *relays) lost(peer uint64) {
 	r.end(func(f forwarded) bool { return f.to == peer }, "the connection to the leader broke")
 }
 
+// expire ends what has had no reply for very long: the leader could not send it.
+func (r *relays) expire() {
+	limit := 10 * time.Duration(r.node.options.ElectionTicks) * r.node.options.Tick
+	r.end(func(f forwarded) bool { return time.Since(f.since) > limit },
+		"the leader did not reply")
+}
+
 func (r *relays) closed() { r.end(func(forwarded) bool { return true }, "this node is closing") }
 
 func (r *relays) end(which func(forwarded) bool, why string) {
@@ -154,27 +168,28 @@ func (r *relays) end(which func(forwarded) bool, why string) {
 }
 
 // reply ends forwarded commands by the leader's answer.
-func (r *relays) reply(payload []byte) error {
+func (r *relays) reply(from uint64, payload []byte) error {
 	d := decoder{payload}
-	f, ok := r.take(d.u64())
+	id, count := d.u64(), d.uvarint()
+	f, ok := r.take(id)
 	if !ok {
-		return nil // ended by the loss of the connection
+		return nil // ended before, by the loss of the connection or by its age
 	}
-	count := d.uvarint()
+	if f.to != from || count != uint64(len(f.calls)) {
+		d.rest = nil
+	}
 	var again []replica.Proposal
-	for i, c := range f.calls {
+	for _, c := range f.calls {
 		outcome, index, body := d.u8(), d.uvarint(), d.bytes()
-		if d.rest == nil || uint64(i) >= count {
-			c.finish(Result{}, unknown("the leader's reply is malformed"))
-			continue
-		}
 		switch {
+		case d.rest == nil:
+			c.finish(Result{}, unknown("the leader's reply is malformed"))
 		case outcome == replyApplied:
 			c.finish(Result{Index: index, Answer: body}, nil)
-		case outcome == replyNotLeader && c.retry:
+		case c.retry && leaderless(outcome):
 			c.Release()
 			again = append(again, c)
-		case outcome == replyNotLeader:
+		case leaderless(outcome):
 			c.finish(Result{}, &NotLeaderError{Leader: f.group.lead.Load()})
 		case replyErrors[outcome] != nil:
 			c.finish(Result{}, fmt.Errorf("%w (leader: %s)", replyErrors[outcome], body))
@@ -189,34 +204,40 @@ func (r *relays) reply(payload []byte) error {
 	return nil
 }
 
+// leaderless reports whether an outcome means that the node that was asked cannot lead now, and that
+// nothing was applied: another one can be asked.
+func leaderless(outcome byte) bool {
+	switch outcome {
+	case replyNotLeader, replyNoLeader, replyClosed, replyFailed:
+		return true
+	}
+	return false
+}
+
 // retry has calls proposed again at the next tick.
 func (g *Group) retry(calls []replica.Proposal) {
 	if len(calls) == 0 {
 		return
 	}
-	taken := g.post(func(in *contents) {
-		in.events = append(in.events, func(*replica.Replica) {
-			g.retries = append(g.retries, calls...)
-		})
-	})
-	if !taken {
+	if !g.post(func(in *contents) { in.retries = append(in.retries, calls...) }) {
 		g.finishAll(calls, ErrClosed)
 	}
 }
 
 // relay collects the ends of the commands of one forward frame on the leader, then replies.
 type relay struct {
-	group *Group
+	node  *Node
+	group uint64
 	to    uint64
 	id    uint64
 	calls []*Call
 	left  atomic.Int64
 }
 
-// accept takes a forward frame from a peer.
-func (r *relays) accept(g *Group, from uint64, payload []byte) error {
+// accept takes a forward frame from a peer; g is nil when the group does not run here.
+func (r *relays) accept(g *Group, id, from uint64, payload []byte) error {
 	d := decoder{payload}
-	answer := &relay{group: g, to: from, id: d.u64()}
+	answer := &relay{node: r.node, group: id, to: from, id: d.u64()}
 	count := d.uvarint()
 	if d.rest == nil || count == 0 || count > uint64(len(payload)) {
 		return errFrame
@@ -235,11 +256,18 @@ func (r *relays) accept(g *Group, from uint64, payload []byte) error {
 	}
 	proposals := make([]replica.Proposal, 0, count)
 	for _, c := range answer.calls {
+		if g == nil {
+			c.refuse(&NotLeaderError{})
+			continue
+		}
 		if err := g.admitCommand(c); err != nil {
 			c.refuse(err)
 			continue
 		}
 		proposals = append(proposals, c)
+	}
+	if len(proposals) == 0 {
+		return nil
 	}
 	if !g.post(func(in *contents) { in.calls = append(in.calls, proposals...) }) {
 		g.finishAll(proposals, ErrClosed)
@@ -252,21 +280,35 @@ func (a *relay) finished() {
 	if a.left.Add(-1) > 0 {
 		return
 	}
+	payload := a.encode(func(c *Call) (byte, []byte) {
+		if c.err != nil {
+			return replyCode(c.err), []byte(c.err.Error())
+		}
+		return replyApplied, c.result.Answer
+	})
+	err := a.node.transport.Send(a.to, a.group, kindReply, payload)
+	if err == nil {
+		return
+	}
+	// Perhaps the answers are too large for a frame. The asker learns at least that it will not
+	// get them; if it does not learn even that, it gives up by itself.
+	a.node.log.Warn("reply not sent", "to", a.to, "group", a.group, "bytes", len(payload),
+		"err", err)
+	payload = a.encode(func(*Call) (byte, []byte) { return replyUnknown, []byte(err.Error()) })
+	_ = a.node.transport.Send(a.to, a.group, kindReply, payload)
+}
+
+func (a *relay) encode(answer func(*Call) (code byte, body []byte)) []byte {
 	payload := binary.LittleEndian.AppendUint64(nil, a.id)
 	payload = binary.AppendUvarint(payload, uint64(len(a.calls)))
 	for _, c := range a.calls {
-		body := c.result.Answer
-		if c.err != nil {
-			body = []byte(c.err.Error())
-		}
-		payload = append(payload, replyCode(c.err))
+		code, body := answer(c)
+		payload = append(payload, code)
 		payload = binary.AppendUvarint(payload, c.result.Index)
 		payload = binary.AppendUvarint(payload, uint64(len(body)))
 		payload = append(payload, body...)
 	}
-	if err := a.group.node.transport.Send(a.to, a.group.id, kindReply, payload); err != nil {
-		a.group.log.Debug("reply not sent", "to", a.to, "err", err)
-	}
+	return payload
 }
 
 func replyCode(err error) byte {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/connectraft/connect/internal/replica"
 	"github.com/connectraft/connect/snap"
+	"github.com/connectraft/connect/wal"
 )
 
 // snapshotsKept is how many snapshots of a group stay on disk. The log is truncated behind the
@@ -26,6 +28,20 @@ type snapshots struct {
 	// newest is the manifest that peers are sent; nil when there is none.
 	newest  atomic.Pointer[snap.Manifest]
 	cutting atomic.Bool // a snapshot is being written
+	// settling is held by settle, whose steps must not mix: it serialises the removal of files.
+	settling sync.Mutex
+	// mu guards pins: the indexes of snapshots that peers are being brought up to. The log keeps what
+	// stands behind them until the peer's log goes on there, or the peer would need another
+	// snapshot as soon as it has taken this one.
+	mu struct {
+		sync.Mutex
+		pins map[uint64]pin
+	}
+}
+
+type pin struct {
+	index uint64
+	sent  bool // the transfer has ended
 }
 
 // index of the newest snapshot, 0 = none.
@@ -56,6 +72,7 @@ func (s *snapshots) raftSnapshot() (*pb.Snapshot, error) {
 // it ended. Raft has at most one under way to each peer.
 func (s *snapshots) send(to uint64, m *pb.Message) {
 	g := s.group
+	s.pin(to, pin{index: m.GetSnapshot().GetMetadata().GetIndex()})
 	g.node.background.Go(func() {
 		begin := time.Now()
 		err := s.stream(g.node.ctx, to, m)
@@ -66,9 +83,43 @@ func (s *snapshots) send(to uint64, m *pb.Message) {
 			g.log.Info("snapshot sent", "to", to, "index", index, "took", time.Since(begin))
 		}
 		g.post(func(in *contents) {
-			in.events = append(in.events, func(r *replica.Replica) { r.SnapshotSent(to, err) })
+			in.events = append(in.events, func(r *replica.Replica) {
+				r.SnapshotSent(to, err)
+				s.pin(to, pin{index: index, sent: true})
+			})
 		})
 	})
+}
+
+func (s *snapshots) pin(to uint64, p pin) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.pins == nil {
+		s.mu.pins = map[uint64]pin{}
+	}
+	s.mu.pins[to] = p
+}
+
+// unpin lets go of snapshots that were sent and that their peers have got past, or that are no
+// business of this replica any more. It runs on the worker, at every tick.
+func (s *snapshots) unpin(r *replica.Replica) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for to, p := range s.mu.pins {
+		if p.sent && !r.Behind(to, p.index) {
+			delete(s.mu.pins, to)
+		}
+	}
+}
+
+// unpinned returns the highest index up to which the log may be truncated, at most index.
+func (s *snapshots) unpinned(index uint64) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.mu.pins {
+		index = min(index, p.index)
+	}
+	return index
 }
 
 func (s *snapshots) stream(ctx context.Context, to uint64, m *pb.Message) error {
@@ -93,6 +144,9 @@ func (s *snapshots) receive(from uint64, m *pb.Message, size int64, body io.Read
 		manifest.Term != meta.GetTerm() || manifest.Size != size {
 		return fmt.Errorf("node: the manifest of snapshot %d is of another snapshot",
 			meta.GetIndex())
+	}
+	if !g.begun.Load() || g.failed.Load() != nil {
+		return fmt.Errorf("node: group %d takes no snapshot now", g.id)
 	}
 	if err := g.node.snaps.Receive(manifest, body); err != nil {
 		return err
@@ -119,7 +173,7 @@ func (a *applier) load(index uint64) error {
 	if err != nil {
 		return fmt.Errorf("node: restore snapshot %d of group %d: %w", index, a.group.id, err)
 	}
-	a.members, a.clock = meta.ConfState, meta.Time
+	a.members, a.clock, a.term = meta.ConfState, meta.Time, meta.Term
 	a.applied.Store(meta.Index)
 	a.entriesSince, a.bytesSince = 0, 0
 	return nil
@@ -152,13 +206,8 @@ func (a *applier) maybeSnapshot(asked bool) error {
 	if !s.cutting.CompareAndSwap(false, true) {
 		return nil // the next entry asks again
 	}
-	term, err := a.group.wal.Term(a.applied.Load())
-	if err != nil {
-		s.cutting.Store(false)
-		return fmt.Errorf("node: term of entry %d: %w", a.applied.Load(), err)
-	}
 	w, err := a.group.node.snaps.Create(snap.Meta{Group: a.group.id, Index: a.applied.Load(),
-		Term: term, ConfState: a.members, Time: a.clock})
+		Term: a.term, ConfState: a.members, Time: a.clock})
 	if err != nil {
 		s.missed(err)
 		return nil
@@ -199,7 +248,12 @@ func (s *snapshots) commit(w *snap.Writer) {
 // log truncated behind the oldest one kept. Snapshots beyond index came from a leader and wait for
 // raft to take them.
 func (s *snapshots) settle(index uint64) error {
+	s.settling.Lock()
+	defer s.settling.Unlock()
 	g := s.group
+	if index < s.index() {
+		return nil // a newer one has settled meanwhile
+	}
 	var kept []snap.Manifest
 	for _, m := range g.node.snaps.List(g.id) {
 		switch {
@@ -208,7 +262,7 @@ func (s *snapshots) settle(index uint64) error {
 			kept = append(kept, m)
 		default:
 			if err := g.node.snaps.Remove(g.id, m.Index); err != nil {
-				return err
+				g.log.Warn("old snapshot not removed", "index", m.Index, "err", err)
 			}
 		}
 	}
@@ -219,11 +273,22 @@ func (s *snapshots) settle(index uint64) error {
 	if len(kept) < snapshotsKept {
 		return nil
 	}
-	oldest := kept[len(kept)-1].Index
-	g.node.appender.upkeep.put(func() {
-		if err := g.node.wal.Compact(g.id, oldest); err != nil {
-			g.node.fail(fmt.Errorf("node: compact group %d to %d: %w", g.id, oldest, err))
+	g.truncate(s.unpinned(kept[len(kept)-1].Index))
+	return nil
+}
+
+// truncate has the log writer drop the entries up to index. A full disk has it tried again.
+func (g *Group) truncate(index uint64) {
+	a := g.node.appender
+	a.upkeep.put(func() {
+		err := g.node.wal.Compact(g.id, index)
+		if errors.Is(err, wal.ErrDiskFull) {
+			a.later(func() { g.truncate(index) })
+			return
+		}
+		if err != nil {
+			g.node.fail(fmt.Errorf("node: truncate the log of group %d up to %d: %w", g.id, index,
+				err))
 		}
 	})
-	return nil
 }

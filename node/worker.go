@@ -9,11 +9,12 @@ import (
 // worker is an event loop. It alone calls the cores of its groups. It never touches a disk, a
 // socket or user code, and waits for nothing but its next event.
 type worker struct {
-	tick  time.Duration
-	disk  *diskWatch
-	wake  chan struct{}
-	stop  chan struct{}
-	ended chan struct{}
+	tick   time.Duration
+	disk   *diskWatch
+	relays *relays
+	wake   chan struct{}
+	stop   chan struct{}
+	ended  chan struct{}
 
 	mu struct {
 		sync.Mutex
@@ -31,8 +32,8 @@ type worker struct {
 	starved atomic.Bool // a group waits for room
 }
 
-func newWorker(tick time.Duration, disk *diskWatch, quota int) *worker {
-	return &worker{tick: tick, disk: disk, quota: int64(quota), wake: make(chan struct{}, 1),
+func newWorker(tick time.Duration, disk *diskWatch, relays *relays, quota int) *worker {
+	return &worker{tick: tick, disk: disk, relays: relays, quota: int64(quota), wake: make(chan struct{}, 1),
 		stop: make(chan struct{}), ended: make(chan struct{})}
 }
 
@@ -83,13 +84,14 @@ func (w *worker) run() {
 			waiting := w.waiting
 			w.waiting = nil
 			for _, g := range waiting {
-				g.collect()
+				g.resume()
 			}
 		}
 	}
 }
 
 func (w *worker) tickAll() {
+	w.relays.expire()
 	hung := w.disk.hung()
 	for _, g := range w.groups {
 		g.tick(hung)

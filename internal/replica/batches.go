@@ -83,11 +83,26 @@ func (r *Replica) changeMembers(e *pb.Entry, out *Ready) *pb.ConfState {
 // Pending takes every command that this replica still holds, for a caller that gives it up. Those
 // that are not proposed yet are returned apart from those whose fate the log decides.
 func (r *Replica) Pending() (queued, placed []Proposal) {
-	queued, r.queue = r.queue, nil
+	queued, r.queue = append(r.queue, r.out.Forward...), nil
+	for _, lost := range r.out.Lost {
+		if lost.Unknown {
+			placed = append(placed, lost.Proposals...)
+		} else {
+			queued = append(queued, lost.Proposals...)
+		}
+	}
+	if r.out.Apply != nil {
+		for _, b := range r.out.Apply.Batches {
+			r.fresh = append(r.fresh, b)
+		}
+	}
 	for _, b := range r.fresh {
-		placed = append(placed, b.Proposals...)
+		if b != nil {
+			placed = append(placed, b.Proposals...)
+		}
 	}
 	r.fresh = nil
+	r.out.Forward, r.out.Lost, r.out.Apply = nil, nil, nil
 	return queued, append(placed, r.placed.upTo(^uint64(0))...)
 }
 
@@ -96,5 +111,9 @@ func (r *Replica) PendingReads() []Read {
 	r.reads.retry()
 	waiting := r.reads.waiting
 	r.reads.waiting = nil
+	for _, round := range r.out.Reads {
+		waiting = append(waiting, round.Reads...)
+	}
+	r.out.Reads = nil
 	return waiting
 }

@@ -9,8 +9,9 @@ import (
 )
 
 // A replica that has lost the end of its log has acknowledged entries, and perhaps given votes, that
-// it does not remember. It is fenced: it neither campaigns nor votes. It starts at a term above all
-// it remembers, so that a leader that counts on its acknowledgements steps down, and the next one
+// it does not remember. It is fenced: it neither campaigns nor votes. It starts at a term above every
+// term it may have taken part in (its caller has asked so many others for theirs that one of
+// them is in every quorum this replica was part of), so that a leader that counts on its acknowledgements steps down, and the next one
 // asks anew what it holds. That leader is elected without its vote, so its quorum met every
 // quorum that committed anything in a node other than this one: it holds everything that was ever
 // acknowledged with this replica's help. When this replica holds a committed entry of such a leader
@@ -30,12 +31,12 @@ func (r *Replica) refuseFenced(m *pb.Message) error {
 	return nil
 }
 
-// liftFence lifts the fence when a committed entry, or a snapshot, is of a term that began after
-// the loss.
-func (r *Replica) liftFence(term uint64, out *Ready) {
+// liftFence lifts the fence when a committed entry, or a snapshot, of a term that began after the
+// loss is durable here.
+func (r *Replica) liftFence(term uint64) {
 	if r.fence != 0 && term > r.fence {
 		r.fence = 0
-		out.Unfenced = true
+		r.out.Unfenced = true
 	}
 }
 

@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -67,8 +68,8 @@ func checkEntries(m *pb.Message) error {
 		if len(m.GetEntries()) != 0 {
 			return errors.New("carries entries")
 		}
-		if m.GetType() == pb.MsgSnap && raft.IsEmptySnap(m.GetSnapshot()) {
-			return errors.New("carries no snapshot")
+		if m.GetType() == pb.MsgSnap {
+			return checkSnapshot(m)
 		}
 		return nil
 	}
@@ -83,6 +84,27 @@ func checkEntries(m *pb.Message) error {
 				e.GetTerm(), term, m.GetTerm())
 		}
 		term = e.GetTerm()
+	}
+	return nil
+}
+
+func checkSnapshot(m *pb.Message) error {
+	if raft.IsEmptySnap(m.GetSnapshot()) {
+		return errors.New("carries no snapshot")
+	}
+	meta := m.GetSnapshot().GetMetadata()
+	if meta.GetTerm() == 0 || meta.GetTerm() > m.GetTerm() {
+		return fmt.Errorf("carries a snapshot of term %d in term %d", meta.GetTerm(), m.GetTerm())
+	}
+	members := meta.GetConfState()
+	if len(members.GetVoters()) == 0 {
+		return errors.New("carries a snapshot without voters")
+	}
+	for _, id := range members.GetLearners() {
+		if slices.Contains(members.GetVoters(), id) ||
+			slices.Contains(members.GetVotersOutgoing(), id) {
+			return fmt.Errorf("carries a snapshot with node %d as voter and learner", id)
+		}
 	}
 	return nil
 }

@@ -67,23 +67,30 @@ type Lost struct {
 // Ready packs what is queued and hands out what there is to do; now is the wall clock in ns, put
 // into new entries. Nothing is called between HasReady and Ready.
 func (r *Replica) Ready(now int64) Ready {
-	var out Ready
-	r.propose(now, &out)
+	out := &r.out
+	r.propose(now, out)
 	if leader := r.reader(); r.reads.startable(leader) {
 		r.rn.ReadIndex(readID(r.reads.start(leader)))
 	}
-	if !r.rn.HasReady() {
-		return out
+	if r.rn.HasReady() {
+		r.collect(out)
 	}
+	done := r.out
+	r.out = Ready{}
+	return done
+}
+
+// collect takes raft's Ready apart.
+func (r *Replica) collect(out *Ready) {
 	rd := r.rn.Ready()
 	r.place(rd.Entries)
-	r.observe(rd, &out)
+	r.observe(rd, out)
 	for _, m := range rd.Messages {
 		switch m.GetTo() {
 		case raft.LocalAppendThread:
-			out.Append = r.append(m, rd, &out)
+			out.Append = r.append(m, rd, out)
 		case raft.LocalApplyThread:
-			out.Apply = r.apply(m, &out)
+			r.apply(m, out)
 		default:
 			out.Messages = append(out.Messages, m)
 		}
@@ -93,7 +100,6 @@ func (r *Replica) Ready(now int64) Ready {
 			out.Reads = append(out.Reads, round)
 		}
 	}
-	return out
 }
 
 // queueMoves reports whether Ready would do something with the queued commands.
@@ -124,11 +130,11 @@ func (r *Replica) propose(now int64, out *Ready) {
 	}
 	m := &pb.Message{Type: pb.MsgProp.Enum(), From: new(r.config.ID), To: new(r.config.ID),
 		Entries: entries}
-	if err := r.rn.Step(m); err != nil {
-		r.putBack(packed, err, out)
-		return
-	}
 	r.fresh = packed
+	if err := r.rn.Step(m); err != nil {
+		r.fresh = nil
+		r.putBack(packed, err, out)
+	}
 }
 
 // maxEntriesAtOnce bounds the entries of one proposal, and so how long a turn can take.
@@ -261,7 +267,6 @@ func (r *Replica) append(m *pb.Message, rd raft.Ready, out *Ready) *Append {
 	}
 	if !raft.IsEmptySnap(m.GetSnapshot()) {
 		a.Snapshot, a.Sync = m.GetSnapshot(), true
-		r.liftFence(a.Snapshot.GetMetadata().GetTerm(), out)
 		index := a.Snapshot.GetMetadata().GetIndex()
 		r.last = max(index, r.lastOf(m.GetEntries()))
 		if skipped := r.placed.upTo(index); skipped != nil {
@@ -285,11 +290,12 @@ func (r *Replica) lastOf(entries []*pb.Entry) uint64 {
 // apply hands out committed entries. Changes of membership take effect here, on the owner of the
 // RawNode and before any of the entries is acknowledged as applied; the state machine's stage gets
 // the resulting membership along, so that a snapshot names the one of its own index.
-func (r *Replica) apply(m *pb.Message, out *Ready) *Apply {
+func (r *Replica) apply(m *pb.Message, out *Ready) {
 	a := &Apply{Entries: m.GetEntries(), Done: m.GetResponses()}
+	out.Apply = a
 	for i, e := range a.Entries {
 		r.applyTerm = e.GetTerm()
-		r.liftFence(e.GetTerm(), out)
+		r.liftFence(e.GetTerm()) // raft hands out what is durable here
 		if e.GetType() != pb.EntryNormal {
 			if state := r.changeMembers(e, out); state != nil {
 				a.Members = append(a.Members, Membership{Index: e.GetIndex(), ConfState: state})
@@ -306,5 +312,4 @@ func (r *Replica) apply(m *pb.Message, out *Ready) *Apply {
 			out.Lost = append(out.Lost, Lost{Proposals: lost, Err: ErrOverwritten})
 		}
 	}
-	return a
 }

@@ -7,6 +7,7 @@ import (
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 )
 
 // Errors that the effects carry for commands that were surely not applied.
@@ -87,6 +88,9 @@ type Replica struct {
 	reads reads
 	fence uint64 // as Config.Fence, 0 when it is lifted
 	fault error
+	// out is the Ready under construction. It is a field so that Pending finds what is in it when
+	// raft panics half way.
+	out Ready
 }
 
 // Batch is the commands of one entry that this replica proposed.
@@ -189,6 +193,9 @@ func (r *Replica) Ack(m *pb.Message) {
 	// a response to a peer that has left the group since is of no use to anybody.
 	_ = r.rn.Step(m)
 	r.stalled = false
+	if m.GetType() == pb.MsgStorageAppendResp && !raft.IsEmptySnap(m.GetSnapshot()) {
+		r.liftFence(m.GetSnapshot().GetMetadata().GetTerm())
+	}
 }
 
 // Appended says that an append with new entries is durable. It makes room for the next one.
@@ -232,7 +239,7 @@ func (r *Replica) Campaign() error { return r.rn.Campaign() }
 
 // HasReady reports whether Ready has anything to hand out.
 func (r *Replica) HasReady() bool {
-	return r.rn.HasReady() || r.reads.startable(r.reader()) || r.queueMoves()
+	return r.rn.HasReady() || r.reads.startable(r.reader()) || r.queueMoves() || r.out.Unfenced
 }
 
 // Status of a replica; cheap.
@@ -251,6 +258,18 @@ type Status struct {
 func (r *Replica) Status() Status {
 	return Status{Role: r.role, Term: r.term, Leader: r.lead, Commit: r.commit, LastIndex: r.last,
 		Queued: len(r.queue), Fenced: r.fence != 0, Fault: r.fault}
+}
+
+// Behind reports whether this replica leads and a peer's log is not known to reach index.
+func (r *Replica) Behind(peer, index uint64) bool {
+	behind := false
+	if r.role != raft.StateLeader {
+		return false
+	}
+	r.rn.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+		behind = behind || id == peer && p.Match < index
+	})
+	return behind
 }
 
 // reader is the leader that a round of ReadIndex can ask now. This replica itself can be asked when

@@ -51,8 +51,9 @@ type frame struct {
 // fakePeer is node 2 of a cluster, played by the test over the real transport.
 type fakePeer struct {
 	*transport.Transport
-	frames chan frame
-	up     chan struct{}
+	frames  chan frame
+	up      chan struct{}
+	options node.Options // of node 1
 }
 
 func (p *fakePeer) HandleRaft(uint64, uint64, []*pb.Message) {}
@@ -100,7 +101,7 @@ func besideFakeLeader(t *testing.T, change func(*node.Options)) (*node.Node, *fa
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.Close() })
-	p := &fakePeer{frames: make(chan frame, 16), up: make(chan struct{}, 1)}
+	p := &fakePeer{frames: make(chan frame, 16), up: make(chan struct{}, 1), options: o}
 	p.Transport, err = transport.New(transport.Options{ClusterID: "test", NodeID: 2,
 		Incarnation: 7, Address: other.Addr().String(), Listener: other, Handler: p,
 		Logger: slog.New(slog.DiscardHandler)})
@@ -115,6 +116,14 @@ func besideFakeLeader(t *testing.T, change func(*node.Options)) (*node.Node, *fa
 	case <-time.After(20 * time.Second):
 		t.Fatal("the fake peer does not get a connection")
 	}
+	eventually(t, "node 1 gets a connection", func() bool {
+		for _, s := range n.Peers() {
+			if s.ID == 2 && s.Connected {
+				return true
+			}
+		}
+		return false
+	})
 	return n, p
 }
 
@@ -127,13 +136,16 @@ func eventually(t *testing.T, what string, condition func() bool) {
 func (p *fakePeer) lead(t *testing.T, g *node.Group) {
 	t.Helper()
 	eventually(t, "node 1 follows the fake", func() bool {
+		if s := g.Status(); s.Leader == 2 || s.Failed != "" {
+			return true
+		}
 		p.SendRaft(1, 1, []*pb.Message{{Type: pb.MsgHeartbeat.Enum(), From: new(uint64(2)),
 			To: new(uint64(1)), Term: new(uint64(2)), Commit: new(uint64(1))}})
 		return g.Status().Leader == 2
 	})
 }
 
-// packed is an entry with one command, as docs/formats describes it.
+// packed is an entry with one command, as internal/replica packs it.
 func packed(index uint64, command string) *pb.Entry {
 	data := append([]byte{1}, make([]byte, 8)...)
 	data = binary.LittleEndian.AppendUint32(data, 1)
@@ -141,7 +153,7 @@ func packed(index uint64, command string) *pb.Entry {
 	return &pb.Entry{Index: &index, Term: new(uint64(2)), Type: pb.EntryNormal.Enum(), Data: data}
 }
 
-// endsOnce fails the test when the call does not end; the outcome does not matter.
+// ended fails the test when the call does not end; the outcome does not matter.
 func ended(t *testing.T, what string, call *node.Call) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -153,7 +165,7 @@ func ended(t *testing.T, what string, call *node.Call) {
 }
 
 // A read that breaks the machine is ended once: Close returns although nobody waits for the read.
-func TestReviewBrokenQueryEndsItsReadOnce(t *testing.T) {
+func TestBrokenQueryEndsItsReadOnce(t *testing.T) {
 	for _, how := range []string{"error", "panic"} {
 		t.Run(how, func(t *testing.T) {
 			c := newTestCluster(t, 1, nil)
@@ -179,16 +191,8 @@ func TestReviewBrokenQueryEndsItsReadOnce(t *testing.T) {
 			case <-time.After(5 * time.Second):
 				t.Error("Close hangs: the apply stage waits to end a read for the second time")
 			}
-			for waiting := true; waiting; {
-				ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-				call.Wait(ctx)
-				cancel()
-				select {
-				case <-closed:
-					waiting = false
-				default:
-				}
-			}
+			ended(t, "the read", call)
+			<-closed // a second end got its room by the Wait above
 			if n := g.Status().Inflight; n != 0 {
 				t.Errorf("%d calls in flight after all have ended", n)
 			}
@@ -198,7 +202,7 @@ func TestReviewBrokenQueryEndsItsReadOnce(t *testing.T) {
 
 // A follower that has marked its log with a leader's snapshot and has not restored it yet applies
 // what came before. A snapshot of its own that is due then must not stop the group.
-func TestReviewOwnSnapshotDueWhileAnotherWaits(t *testing.T) {
+func TestOwnSnapshotDueWhileAnotherWaits(t *testing.T) {
 	release := make(chan struct{})
 	n, p := besideFakeLeader(t, func(o *node.Options) { o.SnapshotEntries = 1 })
 	g, err := n.StartGroup(1, &scripted{apply: func([]byte) ([]byte, error) {
@@ -257,7 +261,7 @@ func TestReviewOwnSnapshotDueWhileAnotherWaits(t *testing.T) {
 }
 
 // A command that the leader hands back to a group that has stopped meanwhile ends all the same.
-func TestReviewCommandHandedBackToAStoppedGroupEnds(t *testing.T) {
+func TestCommandHandedBackToAStoppedGroupEnds(t *testing.T) {
 	n, p := besideFakeLeader(t, nil)
 	g, err := n.StartGroup(1, &scripted{apply: func([]byte) ([]byte, error) {
 		return nil, errors.New("broken")
@@ -287,7 +291,7 @@ func TestReviewCommandHandedBackToAStoppedGroupEnds(t *testing.T) {
 
 // Commands forwarded to a node that does not run the group (yet) are answered: the asker cannot
 // know otherwise, for the connection stays.
-func TestReviewForwardToAGroupThatDoesNotRunIsAnswered(t *testing.T) {
+func TestForwardToAGroupThatDoesNotRunIsAnswered(t *testing.T) {
 	_, p := besideFakeLeader(t, nil)
 	payload := binary.LittleEndian.AppendUint64(nil, 42)
 	payload = append(payload, 1, 1, 'x')
@@ -303,7 +307,7 @@ func TestReviewForwardToAGroupThatDoesNotRunIsAnswered(t *testing.T) {
 
 // A reply that the transport refuses (here: larger than a frame) must not leave the asker waiting
 // for ever.
-func TestReviewForwardedCommandEndsWhenItsReplyCannotBeSent(t *testing.T) {
+func TestForwardedCommandEndsWhenItsReplyCannotBeSent(t *testing.T) {
 	c := newTestCluster(t, 3, nil)
 	c.ready()
 	groups := map[uint64]*node.Group{}
@@ -320,4 +324,82 @@ func TestReviewForwardedCommandEndsWhenItsReplyCannotBeSent(t *testing.T) {
 	c.ready()
 	call := groups[c.follower()].Go([]byte("x"))
 	ended(t, "the command", call)
+}
+
+// next returns the next request frame that node 1 sends.
+func (p *fakePeer) next(t *testing.T) frame {
+	t.Helper()
+	select {
+	case f := <-p.frames:
+		return f
+	case <-time.After(20 * time.Second):
+		t.Fatal("node 1 sends no frame")
+		return frame{}
+	}
+}
+
+// A reply to a command that an earlier life of this node has forwarded must not end a command of
+// this life: it may not be in the log at all.
+func TestReplyToAnEarlierLifeEndsNothing(t *testing.T) {
+	n, p := besideFakeLeader(t, nil)
+	g, err := n.StartGroup(1, &scripted{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.lead(t, g)
+	g.Go([]byte("first"))
+	old := p.next(t)
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p.options.PeerListener = nil
+	if n, err = node.Open(p.options); err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	if g, err = n.StartGroup(1, &scripted{}); err != nil {
+		t.Fatal(err)
+	}
+	p.lead(t, g)
+	call := g.Go([]byte("second"))
+	p.next(t)
+	reply := append([]byte(nil), old.payload[:8]...)
+	reply = append(reply, 1, 0, 9, 5) // one command, applied, index 9, 5 bytes
+	if err := p.Send(1, 1, 2, append(reply, "first"...)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if r, err := call.Wait(ctx); err == nil {
+		t.Errorf("the second command was acknowledged with the answer of the first: index %d, %q",
+			r.Index, r.Answer)
+	}
+}
+
+// Calls that are in the inbox when the event loop panics end all the same.
+func TestCallsOfATurnThatPanicsEnd(t *testing.T) {
+	n, p := besideFakeLeader(t, nil)
+	g, err := n.StartGroup(1, &scripted{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.lead(t, g)
+	var calls []*node.Call
+	for i := 0; g.Status().Failed == "" && i < 1_000_000; i++ {
+		if i == 500 {
+			node.PanicInLoop(g)
+		}
+		calls = append(calls, g.GoRead(nil, node.Linearizable))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	open := 0
+	for _, call := range calls {
+		if _, err := call.Wait(ctx); errors.Is(err, context.DeadlineExceeded) {
+			open++
+		}
+	}
+	if open > 0 {
+		t.Errorf("%d of %d reads never ended", open, len(calls))
+	}
 }
