@@ -39,7 +39,11 @@ func (x *index) at(i uint64) *location {
 func (x *index) push(p location) {
 	n := len(x.chunks)
 	if n == 0 || len(x.chunks[n-1]) == chunkLocations {
-		x.chunks = append(x.chunks, nil)
+		chunk := []location(nil)
+		if n > 0 { // the first one grows, for there are many small groups
+			chunk = make([]location, 0, chunkLocations)
+		}
+		x.chunks = append(x.chunks, chunk)
 		n++
 	}
 	x.chunks[n-1] = append(x.chunks[n-1], p)

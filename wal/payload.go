@@ -77,27 +77,25 @@ func (h *header) headOf(payload []byte) (floor uint64, conf []byte) {
 	return floor, head
 }
 
-// verify checks the payload of the frame at offset and calls each, if not nil, for every entry
-// with its number, its place in the segment, its packed word and its term. It calls each before
-// it knows that the whole is good.
-func (h *header) verify(payload []byte, salt uint32, offset int64,
-	each func(n uint32, at int64, word uint32, term uint64)) bool {
+// verify checks the payload of the frame at offset. It appends the places of the entries to places,
+// which are good only if the whole is.
+func (h *header) verify(payload []byte, salt uint32, offset int64, places []location) (
+	[]location, bool) {
 	head := int(alignUp(int64(h.headBytes), frameAlign))
-	sum := crc32.Update(salt, castagnoli, payload[:head])
+	if crc32.Update(salt, castagnoli, payload[:head]) != h.headCRC {
+		return places, false
+	}
 	at := head
-	for n := range h.entries {
+	for range h.entries {
 		place := offset + frameHeaderBytes + int64(at)
 		word, term, size := entryAt(payload[at:], salt, place)
 		if size == 0 {
-			return false
+			return places, false
 		}
-		sum = crc32.Update(sum, castagnoli, payload[at:at+entryHeaderBytes])
-		if each != nil {
-			each(n, place, word, term)
-		}
+		places = append(places, location{term: term, offset: uint32(place), word: word})
 		at += size
 	}
-	return at == len(payload) && sum == h.payloadCRC
+	return places, at == len(payload)
 }
 
 // frameSource is what a frame is encoded from besides its header.
@@ -131,15 +129,12 @@ func putFrame(b []byte, h *header, src *frameSource, salt uint32, base int64) []
 	b = append(b, src.conf...)
 	h.headBytes = uint32(len(b) - at - frameHeaderBytes)
 	b = pad(b, at, frameAlign)
-	sum := crc32.Update(salt, castagnoli, b[at+frameHeaderBytes:])
+	h.headCRC = crc32.Update(salt, castagnoli, b[at+frameHeaderBytes:])
 	for _, e := range src.entries {
-		start := len(b)
 		b = putEntry(b, e, salt, base)
-		sum = crc32.Update(sum, castagnoli, b[start:start+entryHeaderBytes])
 	}
 	h.entries = uint32(len(src.entries))
 	h.payloadBytes = uint32(len(b) - at - frameHeaderBytes)
-	h.payloadCRC = sum
 	h.put(b[at:], salt, base+int64(at))
 	return b
 }

@@ -48,14 +48,27 @@ func (s *scanner) window(offset int64, n int64) ([]byte, error) {
 	return s.buf[at : at+n], nil
 }
 
+// fill makes the buffer hold n bytes from offset on, and more of the file behind them. What it has
+// of them already is not read again.
 func (s *scanner) fill(offset, n int64) error {
 	n = min(max(n, scanBytes), s.size-offset)
-	if int64(cap(s.buf)) < n {
-		s.buf = make([]byte, n)
+	kept := []byte(nil)
+	if offset >= s.from && offset < s.from+int64(len(s.buf)) {
+		kept = s.buf[offset-s.from:]
+		n = min(max(n, int64(len(kept))+scanBytes), s.size-offset)
 	}
-	s.buf, s.from = s.buf[:n], offset
-	read, err := s.file.ReadAt(s.buf, offset)
-	if err != nil && !(errors.Is(err, io.EOF) && int64(read) == n) {
+	if int64(cap(s.buf)) < n {
+		grown := make([]byte, n, n+scanBytes)
+		copy(grown, kept)
+		s.buf = grown
+	} else {
+		copy(s.buf[:n], kept)
+		s.buf = s.buf[:n]
+	}
+	s.from = offset
+	rest := s.buf[len(kept):]
+	read, err := s.file.ReadAt(rest, offset+int64(len(kept)))
+	if err != nil && !(errors.Is(err, io.EOF) && read == len(rest)) {
 		s.buf = s.buf[:0]
 		return err
 	}
@@ -78,15 +91,14 @@ func (s *scanner) frame(offset int64) (frameStatus, header, []byte, error) {
 	if b, err = s.window(offset, h.frameBytes()); err != nil {
 		return frameNone, header{}, nil, err
 	}
-	s.places = s.places[:0]
-	if int64(len(b)) < h.frameBytes() || !h.verify(b[frameHeaderBytes:], s.salt, offset, s.place) {
+	if int64(len(b)) < h.frameBytes() {
+		return frameTorn, h, nil, nil
+	}
+	s.places, ok = h.verify(b[frameHeaderBytes:], s.salt, offset, s.places[:0])
+	if !ok {
 		return frameTorn, h, nil, nil
 	}
 	return frameWhole, h, b[frameHeaderBytes:], nil
-}
-
-func (s *scanner) place(_ uint32, at int64, word uint32, term uint64) {
-	s.places = append(s.places, location{term: term, offset: uint32(at), word: word})
 }
 
 // search returns the first place in [offset, limit) that has a valid header; offset is a multiple
@@ -98,13 +110,11 @@ func (s *scanner) search(offset, limit int64) (int64, header, error) {
 		if err != nil {
 			return 0, header{}, err
 		}
-		for i := 0; i+frameHeaderBytes <= len(b) && offset+int64(i) < limit; i += frameAlign {
-			if !mayBeHeader(b[i:]) {
-				continue
-			}
+		for i := nextMagic(b, 0); i+frameHeaderBytes <= len(b) && offset+int64(i) < limit; {
 			if h, ok := decodeHeader(b[i:], s.salt, offset+int64(i)); ok {
 				return offset + int64(i), h, nil
 			}
+			i = nextMagic(b, i+frameAlign)
 		}
 		step := alignUp(int64(len(b))-frameHeaderBytes+1, frameAlign)
 		if step <= 0 {
@@ -113,6 +123,23 @@ func (s *scanner) search(offset, limit int64) (int64, header, error) {
 		offset += step
 	}
 	return limit, header{}, nil
+}
+
+// nextMagic returns the first multiple of 8 from i on at which a header may begin, len(b) if there
+// is none. Most of what is searched is zero or far from looking like a header, so the search goes
+// by the first byte of the magic.
+func nextMagic(b []byte, i int) int {
+	const at = 6 // of the magic in a header
+	for i += at; i < len(b); i++ {
+		k := bytes.IndexByte(b[i:], frameMagic&0xFF)
+		if k < 0 {
+			break
+		}
+		if i += k; i%frameAlign == at && i+1 < len(b) && mayBeHeader(b[i-at:]) {
+			return i - at
+		}
+	}
+	return len(b)
 }
 
 // durableEnd returns the highest durable offset that any frame from offset on tells of, and
