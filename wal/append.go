@@ -215,10 +215,6 @@ func (l *Log) publishMark(g *Group, f *stagedFrame) {
 	l.cache.truncate(g, 0)
 	g.mark, g.conf = *f.mark, f.source.conf
 	g.index.reset(f.mark.Index)
-	if g.fenced && f.mark.Index >= g.floor {
-		g.fenced, g.floor = false, 0
-		l.o.Logger.Info("fence lifted by a snapshot", "group", g.id, "index", f.mark.Index)
-	}
 }
 
 // publishEntries adds the entries of a frame behind the last one of the index.

@@ -37,10 +37,12 @@ func (r *recovery) applyFloors() {
 	for _, sg := range r.super.groups {
 		listed[sg.id] = true
 		g, info := r.replay.group(sg.id)
-		if g.sequence >= sg.sequence {
-			continue
+		if g.sequence < sg.sequence {
+			r.applyFloor(g, info, &sg)
+		} else if !r.super.clean {
+			// What the group wrote behind the superblock stood behind what is lost.
+			info.cause, info.lostTail = r.replay.lastRegion(), true
 		}
-		r.applyFloor(g, info, &sg)
 	}
 	for _, g := range r.log.sortedGroups() {
 		if g.sequence != 0 && !listed[g.id] && g.sequence < r.super.sequence {
@@ -73,7 +75,8 @@ func (r *recovery) applyFloor(g *Group, info *groupReplay, sg *superblockGroup) 
 	if sg.fence > 0 {
 		g.fenced, g.floor = true, max(g.floor, sg.fence-1)
 	}
-	whole := known && sg.last == g.index.last && g.termAt(sg.last) == sg.lastTerm
+	// What followed a superblock that is not of a clean close may have been acknowledged too.
+	whole := known && sg.last == g.index.last && g.termAt(sg.last) == sg.lastTerm && r.super.clean
 	if whole {
 		return
 	}

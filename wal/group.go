@@ -90,8 +90,8 @@ func (g *Group) Term(index uint64) (uint64, error) {
 }
 
 // Damage is not nil for a group that is fenced: it may not vote, campaign or acknowledge entries
-// up to Floor before Log.Mend, Log.Unfence or a mark at or above the floor has lifted the fence.
-// The fence survives a restart.
+// up to Floor before Log.Mend or Log.Unfence has lifted the fence. A mark does not lift it, because
+// the floor is only a lower bound of what the group has acknowledged. The fence survives a restart.
 func (g *Group) Damage() *DamageError {
 	g.mu.RLock()
 	defer g.mu.RUnlock()

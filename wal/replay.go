@@ -114,9 +114,6 @@ func (r *replay) apply(h *header, payload []byte, places []location, s *segment,
 		g.index.reset(h.base)
 		g.mark = Mark{Index: h.base, Term: h.baseTerm}
 		g.conf = nil
-		if g.fenced && h.has(flagMark) && h.base >= g.floor {
-			g.fenced, g.floor = false, 0
-		}
 	}
 	if markLost {
 		g.mark.ConfState, g.conf = nil, nil
