@@ -2,6 +2,7 @@ package node
 
 import (
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/connectraft/connect/wal"
@@ -14,6 +15,15 @@ type diskWatch struct {
 	logger *slog.Logger
 	limit  time.Duration
 	was    bool // the worker's: what hung returned last
+	// full says that the log has no room for its next segment. It is looked up at every tick,
+	// not for every command: the rest of the present segment bridges the time.
+	full atomic.Bool
+}
+
+// look is called by the worker at every tick; it reports whether the disk hangs.
+func (d *diskWatch) look() bool {
+	d.full.Store(d.log.Full())
+	return d.hung()
 }
 
 // since returns how long the sync under way has taken, 0 when that is within the limit.

@@ -157,8 +157,7 @@ func (g *Group) ID() uint64 { return g.id }
 // the rest of the present one is for what was admitted before, for votes, and for compaction. A
 // follower passes commands on.
 func (g *Group) admitCommand(c *Call) error {
-	leads := raft.StateType(g.role.Load()) == raft.StateLeader
-	if leads && (g.node.diskFull.Load() || g.node.wal.Full()) {
+	if g.leads() && (g.node.diskFull.Load() || g.node.disk.full.Load()) {
 		return ErrDiskFull
 	}
 	return g.admit(c)
@@ -250,7 +249,7 @@ func (g *Group) tick(diskHung bool) {
 		return
 	}
 	defer g.recoverPanic("event loop")
-	leads := raft.StateType(g.role.Load()) == raft.StateLeader
+	leads := g.leads()
 	if diskHung && leads {
 		if to := g.core.HandOver(); to != 0 {
 			g.log.Warn("the disk hangs: handing the leadership over", "to", to)

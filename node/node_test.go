@@ -461,3 +461,25 @@ func TestOpenRefuses(t *testing.T) {
 		t.Error("a node that is no member opened")
 	}
 }
+
+func TestDrainHandsLeadershipsOver(t *testing.T) {
+	c := newTestCluster(t, 3, nil)
+	c.ready()
+	leader := c.leader()
+	if err := c.nodes[leader].Drain(background(t)); err != nil {
+		t.Fatal(err)
+	}
+	if next := c.leader(); next == leader {
+		t.Error("the drained node leads")
+	}
+}
+
+func TestDrainTellsWhatIsLeft(t *testing.T) {
+	c := newTestCluster(t, 1, nil)
+	c.ready()
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if err := c.nodes[1].Drain(ctx); err == nil {
+		t.Error("a single node handed its leadership over")
+	}
+}

@@ -92,7 +92,7 @@ func (w *worker) run() {
 
 func (w *worker) tickAll() {
 	w.relays.expire()
-	hung := w.disk.hung()
+	hung := w.disk.look()
 	for _, g := range w.groups {
 		g.tick(hung)
 	}

@@ -20,6 +20,9 @@ const groupID = 1
 // shutdownTime is how long Close waits for commands in flight before it ends them.
 const shutdownTime = 5 * time.Second
 
+// handOverTime is how long Close tries to hand the leadership to another node.
+const handOverTime = 2 * time.Second
+
 // Server is a running node of the cluster with its client and admin listeners.
 type Server struct {
 	config  *config.Config
@@ -117,6 +120,9 @@ func (s *Server) Close() error {
 func (s *Server) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
 	defer cancel()
+	if s.node != nil && len(s.config.Members) > 1 {
+		s.handOver()
+	}
 	if s.clients != nil {
 		s.clients.drain(ctx)
 	}
@@ -131,6 +137,15 @@ func (s *Server) close() error {
 		s.admin.close()
 	}
 	return err
+}
+
+// handOver gives the leadership away, so that the others need not notice first that it is gone.
+func (s *Server) handOver() {
+	ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
+	defer cancel()
+	if err := s.node.Drain(ctx); err != nil {
+		s.logger.Warn("leadership not handed over", "error", err)
+	}
 }
 
 // Run opens a server and serves until ctx ends, which is no error, or the node cannot go on.
