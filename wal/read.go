@@ -60,18 +60,40 @@ func (g *Group) lookup(lo, hi, maxBytes uint64) ([]*raftpb.Entry, []span, error)
 		from := g.cached[lo-g.cachedFirst : hi-g.cachedFirst]
 		return append([]*raftpb.Entry(nil), from[:limitEntries(from, maxBytes)]...), nil, nil
 	}
-	var spans []span
-	count, bytes := 0, uint64(0)
-	for i := lo; i < hi; i++ {
-		p := *g.index.at(i)
-		bytes += uint64(p.size())
-		if count > 0 && bytes > maxBytes {
+	bytes, end := uint64(0), lo
+	for ; end < hi; end++ {
+		bytes += uint64(g.index.at(end).size())
+		if end > lo && bytes > maxBytes {
 			break
 		}
-		spans = addPlace(spans, i, p)
-		count++
 	}
-	return make([]*raftpb.Entry, 0, count), spans, nil
+	return make([]*raftpb.Entry, 0, end-lo), g.spansOf(lo, end), nil
+}
+
+// spansOf returns the spans of entries [lo, hi). The caller holds mu or is the appender.
+func (g *Group) spansOf(lo, hi uint64) []span {
+	places := make([]location, 0, hi-lo)
+	var spans []span
+	for i := lo; i < hi; i++ {
+		p := *g.index.at(i)
+		places = append(places, p)
+		n := len(spans)
+		if n > 0 && spans[n-1].takes(p) {
+			spans[n-1].to = int64(p.offset) + p.size()
+			spans[n-1].places = places[spans[n-1].firstIndex-lo:]
+			continue
+		}
+		spans = append(spans, span{segment: p.segment, from: int64(p.offset),
+			to: int64(p.offset) + p.size(), firstIndex: i, places: places[i-lo:]})
+	}
+	return spans
+}
+
+// takes says whether one read may get an entry along with those of the span.
+func (s *span) takes(p location) bool {
+	from := int64(p.offset)
+	return s.segment == p.segment && from >= s.to && from-s.to <= frameGapMax &&
+		from+p.size()-s.from <= readBytesMax
 }
 
 func limitEntries(entries []*raftpb.Entry, maxBytes uint64) int {
@@ -83,23 +105,6 @@ func limitEntries(entries []*raftpb.Entry, maxBytes uint64) int {
 		}
 	}
 	return len(entries)
-}
-
-// addPlace adds an entry to the last span, or begins a new one.
-func addPlace(spans []span, index uint64, p location) []span {
-	from := int64(p.offset)
-	to := from + p.size()
-	if n := len(spans); n > 0 {
-		s := &spans[n-1]
-		if s.segment == p.segment && from >= s.to && from-s.to <= frameGapMax &&
-			to-s.from <= readBytesMax {
-			s.to = to
-			s.places = append(s.places, p)
-			return spans
-		}
-	}
-	return append(spans, span{segment: p.segment, from: from, to: to, firstIndex: index,
-		places: []location{p}})
 }
 
 // readSpans reads entries behind those given. It reports gone if a segment was removed meanwhile.

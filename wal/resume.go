@@ -24,8 +24,15 @@ func newLog(o Options, lock io.Closer) *Log {
 // kernel may hold those pages for clean although a sync of an earlier process had failed. The
 // header of the new segment says where the old one ends, so what was moved and what was torn is
 // never read again, and the whole step counts when its one write is durable.
+//
+// A process that was killed may have left names that a power cut still takes away. The log goes on in
+// files that it found under their names, and removes others that it no longer needs, so the names are
+// made durable first.
 func (r *recovery) resume() error {
 	l := r.log
+	if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
+		return fmt.Errorf("wal: sync %s: %w", l.o.Dir, err)
+	}
 	l.sequence = max(r.sequence, 1)
 	if r.super != nil {
 		l.sequence = max(l.sequence, r.super.sequence)
@@ -249,11 +256,7 @@ func (l *Log) moveRun(g *Group, kind frameType, from, to uint64) (stagedFrame, e
 }
 
 func (l *Log) readPlaces(g *Group, from, to uint64) ([]*raftpb.Entry, error) {
-	var spans []span
-	for i := from; i <= to; i++ {
-		spans = addPlace(spans, i, *g.index.at(i))
-	}
-	entries, gone, err := l.readSpans(g.id, spans, nil)
+	entries, gone, err := l.readSpans(g.id, g.spansOf(from, to+1), nil)
 	if err == nil && gone {
 		err = fmt.Errorf("wal: group %d: a segment with entries %d to %d is gone", g.id, from, to)
 	}
