@@ -1,6 +1,8 @@
 package wal_test
 
 import (
+	"bytes"
+	"errors"
 	"strings"
 	"testing"
 
@@ -43,5 +45,43 @@ func TestActivationTornBetweenFrames(t *testing.T) {
 	}
 	if checked < 100 {
 		t.Errorf("only %d images", checked)
+	}
+}
+
+// TestOnlyFrameOfGroupIsDamaged spoils the header of the one frame that a group has, so that nothing
+// in the log names the group any more. Frames of another group prove that it was acknowledged; the
+// newest of them is the only proof, and it must count itself.
+func TestOnlyFrameOfGroupIsDamaged(t *testing.T) {
+	w := newWorkload(t, 1)
+	for index := uint64(1); index <= 3; index++ {
+		w.append(true, wal.Update{Group: 1, Entries: w.entries(1, index, 1, 1, 50)})
+		if index == 2 {
+			vote := wal.State{Term: 7, Vote: 3}
+			w.append(true, wal.Update{Group: 2, State: &vote, Entries: w.entries(2, 1, 7, 1, 50)})
+		}
+	}
+	file := crashDir + "/0000000000000001.wal"
+	at := bytes.Index(fileBytes(t, w.fs, file), []byte("group 2 entry 1")) - 112 - 16
+	if at < 512 {
+		t.Fatal("the frame is not there")
+	}
+	for _, d := range damages[:2] {
+		fs := visible(w.fs)
+		spoil(t, fs, file, at+4, d)
+		_, err := wal.Open(w.optionsOn(fs))
+		damage, ok := errors.AsType[*wal.DamageError](err)
+		if !ok || damage.Group != 2 || damage.FirstIndex != 1 || damage.LastIndex != 1 {
+			t.Errorf("%s in the header: open gives %v, want the loss of group 2", d.name, err)
+		}
+		log, err := wal.Open(w.repairOptions(fs))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.history.now()[1].differs(log.Group(1)); err != nil {
+			t.Errorf("%s in the header of the other group's frame: %v", d.name, err)
+		}
+		if log.Group(2).Damage() == nil {
+			t.Errorf("%s in the header: group 2 is not fenced", d.name)
+		}
 	}
 }

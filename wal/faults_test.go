@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/connectraft/connect/internal/vfs"
@@ -384,6 +385,65 @@ func TestDamageIsNeverSilent(t *testing.T) {
 		}
 	}
 }
+
+// TestDamageOfKilledLogIsNeverSilent spoils logs that were not closed. There the newest write cannot
+// be told from one that a crash has torn, so that alone may be missing without a word.
+func TestDamageOfKilledLogIsNeverSilent(t *testing.T) {
+	refused, cut := 0, 0
+	for steps := 8; steps <= faultSteps; steps += 8 {
+		w := newWorkload(t, uint64(steps))
+		w.run(steps)
+		from, to := w.boundsBeforeLastWrite()
+		names, err := w.fs.List(crashDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			path := filepath.Join(crashDir, name)
+			for at := 0; at < len(fileBytes(t, w.fs, path)); at += 97 {
+				fs := visible(w.fs)
+				spoil(t, fs, path, at, damages[at%2])
+				log, err := wal.Open(w.optionsOn(fs))
+				if isDamage(err) {
+					refused++
+					continue
+				}
+				if err != nil {
+					t.Fatalf("%d steps, %d of %s: %v", steps, at, name, err)
+				}
+				n, err := w.history.match(log, from, to)
+				if err != nil {
+					t.Fatalf("%d steps, %s at %d of %s: %v", steps, damages[at%2].name, at, name, err)
+				}
+				if n < to {
+					cut++
+				}
+			}
+		}
+	}
+	t.Logf("%d logs refused, %d without their newest write", refused, cut)
+	if refused == 0 {
+		t.Error("no damage was noticed")
+	}
+}
+
+// boundsBeforeLastWrite are how many changes were acknowledged before the newest write to a segment
+// began, and how many there are.
+func (w *workload) boundsBeforeLastWrite() (from, to int) {
+	position := w.recording.Len()
+	for position > 0 {
+		op := w.recording.Op(position - 1)
+		position--
+		if op.Kind == vfs.OpWrite && strings.Contains(op.Name, ".wal") && !allZeros(op.Data) {
+			break
+		}
+	}
+	from, _ = w.history.bounds(position)
+	_, to = w.history.bounds(w.recording.Len())
+	return from, to
+}
+
+func allZeros(data []byte) bool { return len(bytes.Trim(data, "\x00")) == 0 }
 
 // TestMissingFileIsNeverSilent removes each file of a closed log.
 func TestMissingFileIsNeverSilent(t *testing.T) {

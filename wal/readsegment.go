@@ -136,26 +136,31 @@ func (c *cursor) accept(h *header, payload []byte, places []location, lost bool)
 	return nil
 }
 
-// resync moves over a damaged region to the next valid header, or to the end of what was durable.
+// resync moves over a damaged region to the next valid header, or to the end of what was durable. In
+// the newest segment the frame right behind that end counts too: it may be the one that tells of it.
 func (c *cursor) resync(status frameStatus, h *header, known int64) (bool, error) {
 	from, at := c.at, c.at
+	limit := known
+	if c.newest && c.file.sealed < 0 {
+		limit += frameAlign
+	}
 	if status == frameNone || h.sequence < c.sequence {
 		at += frameAlign
 	}
 	next := header{}
 	for {
 		var err error
-		if at, next, err = c.file.scan.search(at, known); err != nil {
+		if at, next, err = c.file.scan.search(at, limit); err != nil {
 			return false, err
 		}
-		if at >= min(known, c.file.scan.size) || next.sequence >= c.sequence {
+		if at >= min(limit, c.file.scan.size) || next.sequence >= c.sequence {
 			break
 		}
 		at += frameAlign
 	}
 	region := &lostRegion{file: segmentName(c.file.id), offset: from, firstLost: c.sequence,
 		expected: fmt.Sprintf("frame %d", c.sequence), found: "no valid frame header"}
-	found := next.sequence != 0 && at < known
+	found := next.sequence != 0 && at < limit
 	if !found && c.superCovers() {
 		return false, nil // checkEnd tells what is lost
 	}

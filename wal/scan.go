@@ -58,7 +58,7 @@ func (s *scanner) fill(offset, n int64) error {
 		n = min(max(n, int64(len(kept))+scanBytes), s.size-offset)
 	}
 	if int64(cap(s.buf)) < n {
-		grown := make([]byte, n, n+scanBytes)
+		grown := make([]byte, n, min(n+scanBytes, s.size))
 		copy(grown, kept)
 		s.buf = grown
 	} else {
