@@ -31,6 +31,7 @@ func (l *Log) Append(updates []Update, sync bool) error {
 // commit writes what is staged, syncs if asked to, publishes, and then sees to what has become
 // due.
 func (l *Log) commit(sync bool) error {
+	defer l.ioEnds(l.ioBegins())
 	rotated, err := l.writeStaged()
 	if err != nil {
 		return err
@@ -143,10 +144,9 @@ func (l *Log) syncActive() error {
 	if l.durable == l.active.end {
 		return nil
 	}
+	defer l.ioEnds(l.ioBegins())
 	start := l.o.Now()
-	l.syncStarted.Store(start.UnixNano())
 	err := l.active.file.SyncData()
-	l.syncStarted.Store(0)
 	l.syncs.Add(1)
 	l.syncNanos.Add(int64(l.o.Now().Sub(start)))
 	if err != nil {
@@ -154,6 +154,18 @@ func (l *Log) syncActive() error {
 	}
 	l.durable = l.active.end
 	return nil
+}
+
+// ioBegins lets SyncStarted tell since when the disk keeps us, and reports whether it was not set
+// already, by who called us. ioEnds takes that back.
+func (l *Log) ioBegins() bool {
+	return l.syncStarted.Load() == 0 && l.syncStarted.CompareAndSwap(0, l.o.Now().UnixNano())
+}
+
+func (l *Log) ioEnds(began bool) {
+	if began {
+		l.syncStarted.Store(0)
+	}
 }
 
 // publishSequences tells the groups the sequences of their last frames, those of checkpoints too.

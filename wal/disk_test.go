@@ -185,35 +185,39 @@ func TestSegmentCreationFailsOnce(t *testing.T) {
 	}
 }
 
-// TestSyncStarted looks at the log while a sync hangs.
+// TestSyncStarted looks at the log while a write or a sync hangs.
 func TestSyncStarted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		fs := vfs.NewMem()
-		l := open(t, testOptions(fs))
-		appendEach(t, l, 1, 1, 1, 1, 50)
-		stalled := make(chan struct{})
-		fs.Inject(vfs.Fault{Ops: vfs.OpSyncData, Do: vfs.Effect{Hook: func(vfs.Op) { <-stalled }}})
-		begin := time.Now()
-		result := make(chan error)
-		go func() {
-			result <- l.Append([]wal.Update{{Group: 1, Entries: entries(1, 2, 2, 1, 50)}}, true)
-		}()
-		time.Sleep(5 * time.Second) // virtual time
-		if s := l.SyncStarted(); !s.Equal(begin) {
-			t.Errorf("sync started %v, want %v", s, begin)
-		}
-		if last := l.Group(1).LastIndex(); last != 1 {
-			t.Errorf("last index is %d while the sync hangs", last)
-		}
-		close(stalled)
-		if err := <-result; err != nil {
-			t.Error(err)
-		}
-		if s := l.SyncStarted(); !s.IsZero() {
-			t.Errorf("sync in flight since %v", s)
-		}
-		closeLog(t, l)
-	})
+	for _, op := range []vfs.OpKind{vfs.OpWrite, vfs.OpSyncData} {
+		synctest.Test(t, func(t *testing.T) { hang(t, op) })
+	}
+}
+
+func hang(t *testing.T, op vfs.OpKind) {
+	fs := vfs.NewMem()
+	l := open(t, testOptions(fs))
+	appendEach(t, l, 1, 1, 1, 1, 50)
+	stalled := make(chan struct{})
+	fs.Inject(vfs.Fault{Ops: op, Do: vfs.Effect{Hook: func(vfs.Op) { <-stalled }}})
+	begin := time.Now()
+	result := make(chan error)
+	go func() {
+		result <- l.Append([]wal.Update{{Group: 1, Entries: entries(1, 2, 2, 1, 50)}}, true)
+	}()
+	time.Sleep(5 * time.Second) // virtual time
+	if s := l.SyncStarted(); !s.Equal(begin) {
+		t.Errorf("sync started %v, want %v", s, begin)
+	}
+	if last := l.Group(1).LastIndex(); last != 1 {
+		t.Errorf("last index is %d while the sync hangs", last)
+	}
+	close(stalled)
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+	if s := l.SyncStarted(); !s.IsZero() {
+		t.Errorf("sync in flight since %v", s)
+	}
+	closeLog(t, l)
 }
 
 // TestNewestSegmentLostAfterCrash loses the newest segment of a log that was not closed. The

@@ -37,7 +37,7 @@ type Log struct {
 	// failed is the first error of a write or a sync.
 	failed atomic.Pointer[error]
 	closed atomic.Bool
-	// syncStarted is when the sync in flight began, in nanoseconds of Options.Now; 0: none is.
+	// syncStarted is when the append or sync in flight began, in nanoseconds of Options.Now; 0: none is.
 	syncStarted atomic.Int64
 	syncs       atomic.Uint64
 	syncNanos   atomic.Int64
@@ -127,8 +127,9 @@ func (l *Log) Err() error {
 	return nil
 }
 
-// SyncStarted returns when the sync in flight began, by Options.Now; the zero time if none is.
-// A leader whose sync hangs hands over.
+// SyncStarted returns when the append or sync in flight began, by Options.Now; the zero time if none
+// is. It covers the write, the sync and the wait for the next segment, any of which a hung disk may
+// hold. A leader whose disk hangs hands over.
 func (l *Log) SyncStarted() time.Time {
 	n := l.syncStarted.Load()
 	if n == 0 {
