@@ -101,6 +101,13 @@ func TestFaultTable(t *testing.T) {
 		})
 	}
 	fmt.Print(table)
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(readme), table) {
+		t.Error("the README does not show this table")
+	}
 }
 
 func tableOptions(fs vfs.FS, dir string) wal.Options {
