@@ -98,29 +98,3 @@ func (l *Log) Unfence(group uint64) error {
 	l.frame(g, l.tipOf(g), frameFence)
 	return l.commit(true)
 }
-
-// publishFill points the index to the entries of a frame that fills a hole or moves entries.
-func (l *Log) publishFill(g *Group, f *stagedFrame) {
-	at := f.offset + frameHeaderBytes + alignUp(int64(f.header.headBytes), frameAlign)
-	live := int64(0)
-	for _, e := range f.source.entries {
-		p := location{term: e.GetTerm(), offset: uint32(at), word: entryWord(e),
-			segment: uint32(l.active.id)}
-		l.dropRange(g, e.GetIndex(), e.GetIndex())
-		*g.index.at(e.GetIndex()) = p
-		at += p.size()
-		live += p.size()
-	}
-	g.bytes.Add(live)
-	l.active.live.Add(live)
-	if g.damage != nil {
-		g.describe(nil)
-	}
-}
-
-// publishFence lifts a fence.
-func (l *Log) publishFence(g *Group) {
-	g.fenced, g.floor = false, 0
-	g.describe(nil)
-	l.o.Logger.Info("fence lifted", "group", g.id, "last", g.visible)
-}
