@@ -3,6 +3,8 @@ package wal
 import (
 	"fmt"
 	"log/slog"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/connectraft/connect/internal/vfs"
@@ -22,10 +24,10 @@ type InspectOptions struct {
 }
 
 const (
-	// inspectPasses bounds how often a log is read to confirm damage, and surveyTries how often a
-	// directory is listed until two looks in a row agree.
-	inspectPasses = 4
-	surveyTries   = 8
+	// inspectPasses bounds how often a log is read until two passes in a row agree about damage,
+	// and surveyTries how often a directory is listed until it holds still for a moment.
+	inspectPasses = 6
+	surveyTries   = 20
 )
 
 // Inspect reads a log, verifies everything in it and says what it holds. It judges by the code
@@ -39,19 +41,21 @@ const (
 func Inspect(o InspectOptions) (*Report, error) {
 	report, err := inspectOnce(o)
 	o.Visit = nil
-	for range inspectPasses - 1 {
-		if err != nil || len(report.Damage)+len(report.BadPlaces) == 0 {
-			break
-		}
+	for pass := 1; err == nil && !report.clean(); pass++ {
 		var again *Report
 		if again, err = inspectOnce(o); err != nil {
 			break
 		}
-		same := again.sameAs(report)
-		again.keepConfirmed(report)
-		if report = again; same {
-			break
+		if again.clean() || again.sameAs(report) {
+			return again, nil
 		}
+		if pass == inspectPasses {
+			if again.keepConfirmed(report); again.clean() {
+				return nil, fmt.Errorf("wal: %s changes faster than it can be read", o.Dir)
+			}
+			return again, nil
+		}
+		report = again
 	}
 	if err != nil {
 		return nil, err
@@ -84,18 +88,19 @@ func inspectOnce(o InspectOptions) (*Report, error) {
 	return &n.report, nil
 }
 
-// beginInspection surveys the directory. While a log is written, the names and the headers are
-// not from one moment; if they do not fit together, it looks again until it sees the same twice.
+// beginInspection surveys the directory. While a log is written, names and headers are not from
+// one moment, so it looks again until no file has come or gone meanwhile, and what the headers say
+// fits together or was so before.
 func beginInspection(o InspectOptions) (*inspection, error) {
 	before := ""
 	for try := 1; ; try++ {
 		n := newInspection(o)
-		err := n.look()
+		still, err := n.look()
 		if err != nil {
 			return nil, closeAfter(err, n.close())
 		}
 		gaps := n.gaps()
-		if gaps == "" || gaps == before || try == surveyTries {
+		if still && (gaps == "" || gaps == before) || try == surveyTries {
 			return n, nil
 		}
 		before = gaps
@@ -115,17 +120,31 @@ func newInspection(o InspectOptions) *inspection {
 	return n
 }
 
-// look reads the superblock first: what it says was durable before any of the rest is read.
-func (n *inspection) look() error {
+// look reads the superblock first: what it says was durable before any of the rest is read. It
+// reports whether the directory has the same segments before and after.
+func (n *inspection) look() (still bool, _ error) {
 	var err error
 	if n.super, err = n.log.super.open(n.log.o.FS, n.log.o.Dir); err != nil {
-		return err
+		return false, err
 	}
-	n.survey, err = surveyDir(n.log.o.FS, n.log.o.Dir, n.super, 0)
+	n.survey, err = surveyDir(n.log.o.FS, n.log.o.Dir, n.super, os.O_RDONLY)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return n.link()
+	names, err := n.log.o.FS.List(n.log.o.Dir)
+	if err != nil {
+		return false, fmt.Errorf("wal: list %s: %w", n.log.o.Dir, err)
+	}
+	var before, after []string
+	for _, f := range n.files {
+		before = append(before, segmentName(f.id))
+	}
+	for _, name := range names {
+		if _, ok := parseSegmentName(name); ok {
+			after = append(after, name)
+		}
+	}
+	return slices.Equal(before, after), n.link()
 }
 
 // gaps says where the chain of segments is broken, empty if it is not.

@@ -213,12 +213,13 @@ func TestInspectTellsHarmless(t *testing.T) {
 func TestInspectErrors(t *testing.T) {
 	fs := vfs.NewMem()
 	o := testOptions(fs)
-	if _, err := wal.Inspect(wal.InspectOptions{FS: fs, Dir: "/missing"}); !errors.Is(err, os.ErrNotExist) {
+	_, err := wal.Inspect(wal.InspectOptions{FS: fs, Dir: "/missing"})
+	if !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing directory: %v", err)
 	}
 	inspectedLog(t, o)
 	stop, calls := errors.New("enough"), 0
-	_, err := wal.Inspect(wal.InspectOptions{FS: fs, Dir: o.Dir, Visit: func(*wal.Frame) error {
+	_, err = wal.Inspect(wal.InspectOptions{FS: fs, Dir: o.Dir, Visit: func(*wal.Frame) error {
 		calls++
 		return stop
 	}})
@@ -240,12 +241,16 @@ func TestInspectLive(t *testing.T) {
 			o.Inline, o.SegmentBytes = false, 16<<10
 			l := open(t, o)
 			var acknowledged atomic.Uint64
-			stop, writer := appendWhile(t, l, &acknowledged)
-			looks, rotations := 0, uint64(200)
+			pace := appendWhile(t, l, &acknowledged)
+			looks, rotations := 0, uint64(100)
 			for l.Stats().Rotations < rotations || looks < 50 {
 				before := acknowledged.Load()
 				r := inspect(t, o)
 				looks++
+				select {
+				case pace <- struct{}{}:
+				default:
+				}
 				for _, g := range r.Groups {
 					if g.Group == 1 && g.LastIndex < before {
 						t.Fatalf("the log ends at %d, %d was acknowledged before", g.LastIndex, before)
@@ -255,8 +260,6 @@ func TestInspectLive(t *testing.T) {
 					t.Fatalf("look %d: damage %v, bad places %+v", looks, r.Damage, r.BadPlaces)
 				}
 			}
-			close(stop)
-			writer.Wait()
 			t.Logf("%d looks during %d rotations", looks, l.Stats().Rotations)
 		})
 	}
@@ -270,23 +273,31 @@ func TestInspectFindsDamageLive(t *testing.T) {
 	appendEach(t, l, 9, 1, 100, 1, 300)
 	file, _ := flip(t, o, payload(9, 10, 1, 300))
 	var acknowledged atomic.Uint64
-	stop, writer := appendWhile(t, l, &acknowledged)
+	pace := appendWhile(t, l, &acknowledged)
 	for range 20 {
 		r := inspect(t, o)
+		select {
+		case pace <- struct{}{}:
+		default:
+		}
 		if len(r.Damage) != 1 || r.Damage[0].File != file || r.Damage[0].Group != 9 ||
 			r.Damage[0].FirstIndex != 10 || r.Damage[0].LastIndex != 10 {
 			t.Fatalf("damage is %v", r.Damage)
 		}
 	}
-	close(stop)
-	writer.Wait()
 }
 
-// appendWhile writes to group 1 until stop is closed, and keeps its log short.
-func appendWhile(t *testing.T, l *wal.Log, acknowledged *atomic.Uint64) (chan struct{},
-	*sync.WaitGroup) {
+// appendWhile writes to group 1 until the test ends, and keeps its log short. Every 20 rotations it
+// waits for pace: a log in memory rotates more often than anybody can list it.
+func appendWhile(t *testing.T, l *wal.Log, acknowledged *atomic.Uint64) (pace chan struct{}) {
+	pace = make(chan struct{}, 1)
 	stop, writer := make(chan struct{}), new(sync.WaitGroup)
+	t.Cleanup(func() {
+		close(stop)
+		writer.Wait()
+	})
 	writer.Go(func() {
+		paced := l.Stats().Rotations + 20
 		for i := uint64(1); ; i++ {
 			select {
 			case <-stop:
@@ -304,9 +315,18 @@ func appendWhile(t *testing.T, l *wal.Log, acknowledged *atomic.Uint64) (chan st
 				return
 			}
 			acknowledged.Store(i)
+			if l.Stats().Rotations < paced {
+				continue
+			}
+			paced += 20
+			select {
+			case <-pace:
+			case <-stop:
+				return
+			}
 		}
 	})
-	return stop, writer
+	return pace
 }
 
 func TestInspectTorn(t *testing.T) {

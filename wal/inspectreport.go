@@ -134,6 +134,9 @@ type BadPlace struct {
 	Harmless bool `json:"harmless"`
 }
 
+// clean says that nothing bad was found.
+func (r *Report) clean() bool { return len(r.Damage)+len(r.BadPlaces) == 0 }
+
 // sameAs says whether two passes found the same.
 func (r *Report) sameAs(other *Report) bool {
 	return slices.EqualFunc(r.Damage, other.Damage, sameDamage) &&
