@@ -27,6 +27,8 @@ func edges() []edge {
 		{"client", "internal/wire", "server and client meet in the frames alone"},
 
 		{"cmd/connect", "config", "the command line checks and prints configurations"},
+		{"cmd/connect", "wal", "the command line shows and verifies logs"},
+		{"cmd/connect", "internal/vfs", "the log is read through a file system, here the real one"},
 		{"cmd/connect", "client", "the command line talks to a cluster like any client"},
 
 		{"example/counter", "server", "an example is a complete program"},
