@@ -111,7 +111,7 @@ func (r *recovery) begin() error {
 	if err != nil {
 		return err
 	}
-	size := l.segmentSize(moved, 0)
+	size := max(l.o.SegmentBytes, alignUp(l.activationBytes(moved), fillAlignBytes))
 	s, err := r.newSegment(size)
 	if errors.Is(err, vfs.ErrNoSpace) {
 		var dropped bool
