@@ -254,6 +254,62 @@ func TestSmallIdleGroupDoesNotPin(t *testing.T) {
 	}
 }
 
+// TestManyGroups has more groups than their checkpoints fit into a segment.
+func TestManyGroups(t *testing.T) {
+	fs := vfs.NewMem()
+	o := testOptions(fs)
+	l := open(t, o)
+	const groups = 300
+	for i := uint64(1); i <= 4; i++ {
+		var updates []wal.Update
+		for id := uint64(1); id <= groups; id++ {
+			updates = append(updates, wal.Update{Group: id, State: &wal.State{Term: i, Vote: id},
+				Entries: entries(id, i, i, i, 60)})
+		}
+		mustAppend(t, l, updates...)
+	}
+	for id := uint64(1); id <= groups; id++ {
+		appendEach(t, l, id, 5, 5, 5, 60)
+	}
+	if n := l.Stats().Rotations; n > 20 {
+		t.Errorf("%d rotations", n)
+	}
+	crash(fs, l)
+	for range 2 {
+		l = open(t, o)
+		for id := uint64(1); id <= groups; id++ {
+			var want []*raftpb.Entry
+			for i := uint64(1); i <= 5; i++ {
+				want = append(want, entry(id, i, i, 60))
+			}
+			expectEntries(t, l.Group(id), want)
+		}
+		closeLog(t, l)
+	}
+}
+
+// TestProgress opens a log of more than two steps and watches.
+func TestProgress(t *testing.T) {
+	o := testOptions(vfs.NewMem())
+	o.SegmentBytes = 16 << 20
+	l := open(t, o)
+	for i := uint64(1); i <= 150; i++ {
+		mustAppend(t, l, wal.Update{Group: 1, Entries: entries(1, i, i, 1, 1<<20)})
+	}
+	closeLog(t, l)
+	var calls []int64
+	o.Progress = func(done, total int64) {
+		if done > total || total < 150<<20 || len(calls) > 0 && done < calls[len(calls)-1] {
+			t.Errorf("progress %d of %d behind %v", done, total, calls)
+		}
+		calls = append(calls, done)
+	}
+	open(t, o)
+	if n := len(calls); n < 3 || calls[n-1] < 150<<20 {
+		t.Errorf("progress was %v", calls)
+	}
+}
+
 func TestStatsNamesTheGroupThatPins(t *testing.T) {
 	l := open(t, testOptions(vfs.NewMem()))
 	mustAppend(t, l, wal.Update{Group: 2, Entries: entries(2, 1, 10, 4, 500)})

@@ -111,7 +111,11 @@ func (r *recovery) begin() error {
 	if err != nil {
 		return err
 	}
-	size := max(l.o.SegmentBytes, alignUp(l.activationBytes(moved), fillAlignBytes))
+	need := int64(sectorBytes)
+	for i := range moved {
+		need += frameBytesOf(&moved[i].header, &moved[i].source)
+	}
+	size := l.segmentSize(need)
 	s, err := r.newSegment(size)
 	if errors.Is(err, vfs.ErrNoSpace) {
 		var dropped bool
@@ -162,14 +166,15 @@ func joinClose(err error, s *segment) error {
 }
 
 // cut returns the segment that a new one follows, nil for the first, and from where on the log is
-// moved. A segment of which nothing is known to be durable is replaced as a whole.
+// moved. A segment of which nothing is known to be durable is replaced as a whole, and so is one
+// that holds nothing but its head, or else a crash loop would fill the disk with such.
 func (r *recovery) cut() (*segmentFile, place) {
 	n := len(r.chain)
 	if n == 0 {
 		return nil, place{}
 	}
 	f := r.chain[n-1]
-	if r.durable > 0 {
+	if r.durable > 0 && (r.end > f.activationEnd || len(r.replay.regions) > 0) {
 		return f, place{segment: f.segment, offset: r.durable}
 	}
 	r.useless = append(r.useless, f)

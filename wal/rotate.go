@@ -15,7 +15,7 @@ func (l *Log) takeNext(need int64) (*segment, error) {
 	if err := l.syncActive(); err != nil {
 		return nil, err
 	}
-	size := max(l.o.SegmentBytes, alignUp(l.activationBytes(nil)+need, fillAlignBytes))
+	size := l.segmentSize(need)
 	if l.next == nil {
 		next, err := l.worker.take()
 		if err != nil {
@@ -32,6 +32,16 @@ func (l *Log) takeNext(need int64) (*segment, error) {
 		}
 	}
 	return l.next, nil
+}
+
+// activationShare bounds the part of a segment that its activation takes, so that a log of very
+// many groups does not spend itself on checkpoints.
+const activationShare = 4
+
+// segmentSize is the size of a segment that needs so many bytes besides its header and checkpoints.
+func (l *Log) segmentSize(need int64) int64 {
+	head := l.checkpointBytes()
+	return max(l.o.SegmentBytes, alignUp(max(head*activationShare, head+need), fillAlignBytes))
 }
 
 // fillAlignBytes is what the size of a segment is a multiple of if it had to grow.
@@ -58,18 +68,15 @@ func (l *Log) spaceError(err error) error {
 	return l.poison(err)
 }
 
-// activationBytes is the size of the head of a segment: its header, a checkpoint of each group,
-// and the frames that move entries there, filled up to a whole sector.
-func (l *Log) activationBytes(moved []stagedFrame) int64 {
+// checkpointBytes is the size of a segment's header and a checkpoint of each group, filled up to a
+// whole sector.
+func (l *Log) checkpointBytes() int64 {
 	n := int64(sectorBytes)
 	for _, g := range l.sortedGroups() {
 		if g.sequence != 0 {
 			f := checkpointOf(g, g.index.last)
 			n += frameBytesOf(&f.header, &f.source)
 		}
-	}
-	for i := range moved {
-		n += frameBytesOf(&moved[i].header, &moved[i].source)
 	}
 	return alignUp(n, sectorBytes)
 }
