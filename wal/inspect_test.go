@@ -265,6 +265,80 @@ func TestInspectLive(t *testing.T) {
 	}
 }
 
+// listHook calls listed behind the list with the number of a call.
+type listHook struct {
+	vfs.FS
+	lists  int
+	listed func(call int)
+}
+
+func (h *listHook) List(dir string) ([]string, error) {
+	names, err := h.FS.List(dir)
+	h.lists++
+	h.listed(h.lists)
+	return names, err
+}
+
+// TestInspectReadsOldBytesAgain lets a log grow by megabytes behind the survey, which has the first
+// one in memory. What follows says that the end of these old bytes was durable; none of it is damage,
+// not even for a moment.
+func TestInspectReadsOldBytesAgain(t *testing.T) {
+	o := testOptions(vfs.NewMem())
+	o.SegmentBytes = 8 << 20
+	l := open(t, o)
+	appendEach(t, l, 1, 1, 20, 1, 10_000)
+	hook := &listHook{FS: o.FS, listed: func(call int) {
+		if call == 2 {
+			appendEach(t, l, 1, 21, 300, 1, 10_000)
+		}
+	}}
+	next := uint64(1)
+	r, err := wal.Inspect(wal.InspectOptions{FS: hook, Dir: o.Dir, Visit: func(f *wal.Frame) error {
+		if f.Condition != wal.FrameWhole || f.LastIndex != 0 && f.LastIndex != next {
+			t.Errorf("frame %+v, want entry %d", f, next)
+		}
+		next = max(next, f.LastIndex+1)
+		return nil
+	}})
+	if err != nil || !r.Whole() || r.Groups[0].LastIndex != 300 || hook.lists != 2 {
+		t.Fatalf("%v, report %+v after %d lists", err, r, hook.lists)
+	}
+}
+
+// TestInspectSurveysAgain lets a log move on to other segments while its directory is surveyed.
+func TestInspectSurveysAgain(t *testing.T) {
+	o := testOptions(vfs.NewMem())
+	l := open(t, o)
+	appendEach(t, l, 1, 1, 20, 1, 300)
+	hook := &listHook{FS: o.FS, listed: func(call int) {
+		if call > 3 {
+			return // the third survey is the first one in peace
+		}
+		last := l.Group(1).LastIndex()
+		appendEach(t, l, 1, last+1, last+50, 1, 300)
+		if err := l.Compact(1, last+45); err != nil {
+			t.Fatal(err)
+		}
+	}}
+	r, err := wal.Inspect(wal.InspectOptions{FS: hook, Dir: o.Dir})
+	if err != nil || !r.Whole() || r.Groups[0].LastIndex != 170 || r.Groups[0].FirstIndex != 166 {
+		t.Fatalf("%v, report %+v", err, r)
+	}
+	if hook.lists != 6 {
+		t.Errorf("%d lists, want 6", hook.lists)
+	}
+	hook.listed = func(int) {
+		last := l.Group(1).LastIndex()
+		appendEach(t, l, 1, last+1, last+50, 1, 300)
+		if err := l.Compact(1, last+45); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err := wal.Inspect(wal.InspectOptions{FS: hook, Dir: o.Dir}); err == nil && !r.Whole() {
+		t.Errorf("a log that never holds still is damaged: %+v", r.Damage)
+	}
+}
+
 // TestInspectFindsDamageLive spoils an old segment of a log that is being written.
 func TestInspectFindsDamageLive(t *testing.T) {
 	o := testOptions(vfs.OS{})

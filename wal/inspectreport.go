@@ -134,8 +134,11 @@ type BadPlace struct {
 	Harmless bool `json:"harmless"`
 }
 
-// clean says that nothing bad was found.
+// clean says that not even a harmless bad place was found.
 func (r *Report) clean() bool { return len(r.Damage)+len(r.BadPlaces) == 0 }
+
+// Whole says that no group has lost anything.
+func (r *Report) Whole() bool { return len(r.Damage) == 0 }
 
 // sameAs says whether two passes found the same.
 func (r *Report) sameAs(other *Report) bool {

@@ -98,7 +98,7 @@ func (n *inspection) printf(format string, args ...any) {
 
 // verdict is the error for the exit code.
 func verdict(r *wal.Report) error {
-	if len(r.Damage) > 0 {
+	if !r.Whole() {
 		return errBad
 	}
 	return nil

@@ -24,7 +24,7 @@ type verified struct {
 }
 
 func (n *inspection) verified(r *wal.Report) verified {
-	return verified{Dir: n.dir, Whole: verdict(r) == nil, Seconds: n.took.Seconds(), Report: r}
+	return verified{Dir: n.dir, Whole: r.Whole(), Seconds: n.took.Seconds(), Report: r}
 }
 
 func (n *inspection) verify() error {
@@ -44,10 +44,10 @@ func (n *inspection) verify() error {
 	n.printFloor(r)
 	n.printf("%s in %.2f s, %s/s\n", bytesText(r.ReadBytes), n.took.Seconds(),
 		bytesText(int64(float64(r.ReadBytes)/max(n.took.Seconds(), 1e-6))))
-	if len(r.Damage) > 0 {
-		n.printf("%s is DAMAGED\n", n.dir)
-	} else {
+	if r.Whole() {
 		n.printf("%s is whole\n", n.dir)
+	} else {
+		n.printf("%s is DAMAGED\n", n.dir)
 	}
 	return verdict(r)
 }
