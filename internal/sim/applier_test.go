@@ -1,0 +1,269 @@
+package sim_test
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"github.com/connectraft/connect/internal/replica"
+	"github.com/connectraft/connect/node"
+	"github.com/connectraft/connect/statemachine"
+)
+
+type applyTask struct {
+	restore  *pb.Snapshot
+	acks     []*pb.Message
+	appended int
+	apply    *replica.Apply
+	reads    []replica.ReadRound
+	snapshot bool
+	stop     bool
+}
+
+// applier is the twin of node/applier.go.
+type applier struct {
+	g         *group
+	machine   *machine
+	queue     []applyTask
+	scheduled bool
+
+	applied      uint64
+	term         uint64
+	clock        int64
+	members      *pb.ConfState
+	waiting      []replica.ReadRound
+	stopped      bool
+	entriesSince uint64
+	bytesSince   int64
+}
+
+func newApplier(g *group) *applier { return &applier{g: g, machine: newMachine()} }
+
+func (a *applier) put(t applyTask) {
+	a.queue = append(a.queue, t)
+	if a.scheduled {
+		return
+	}
+	a.scheduled = true
+	c := &a.g.w.plan.config
+	a.g.p.after(a.g.w.between(c.applyMin, c.applyMax), func() {
+		a.scheduled = false
+		tasks := a.queue
+		a.queue = nil
+		for _, t := range tasks {
+			a.do(t)
+		}
+		a.g.check()
+	})
+}
+
+func (a *applier) do(t applyTask) {
+	if t.stop {
+		a.stopped = true
+		t.reads, a.waiting = append(t.reads, a.waiting...), nil
+	}
+	if a.stopped {
+		a.refuse(t)
+		return
+	}
+	if err := a.perform(t); err != nil {
+		a.fail(t, err)
+	}
+}
+
+func (a *applier) perform(t applyTask) error {
+	if t.restore != nil {
+		if err := a.restore(t.restore); err != nil {
+			return err
+		}
+	}
+	if len(t.acks) > 0 || t.appended > 0 {
+		a.g.acknowledge(t.acks, t.appended)
+	}
+	if t.restore != nil {
+		a.g.restoring--
+	}
+	if t.apply != nil {
+		if err := a.applyEntries(t.apply); err != nil {
+			return err
+		}
+		a.g.acknowledge(t.apply.Done, 0)
+	}
+	a.waiting = append(a.waiting, t.reads...)
+	if err := a.serveReads(); err != nil {
+		return err
+	}
+	return a.maybeSnapshot(t.snapshot)
+}
+
+func (a *applier) applyEntries(apply *replica.Apply) error {
+	members := apply.Members
+	for i, e := range apply.Entries {
+		index := e.GetIndex()
+		var batch *replica.Batch
+		if apply.Batches != nil {
+			batch = apply.Batches[i]
+		}
+		if index <= a.applied {
+			a.overtaken(batch) // a snapshot was faster
+			continue
+		}
+		if e.GetType() == pb.EntryNormal && len(e.GetData()) > 0 {
+			if err := a.applyEntry(index, e.GetData(), batch); err != nil {
+				return err
+			}
+		}
+		for len(members) > 0 && members[0].Index <= index {
+			a.members, members = members[0].ConfState, members[1:]
+		}
+		a.entriesSince++
+		a.bytesSince += int64(len(e.GetData()))
+		a.term, a.applied = e.GetTerm(), index
+		a.g.w.oracle.applied(a.g, index)
+	}
+	return nil
+}
+
+func (a *applier) overtaken(batch *replica.Batch) {
+	if batch == nil {
+		return
+	}
+	for i, p := range batch.Proposals {
+		batch.Proposals[i] = nil
+		p.(*call).finish(node.Result{}, unknown("a snapshot took the place of the entry"))
+	}
+}
+
+func (a *applier) applyEntry(index uint64, data []byte, batch *replica.Batch) error {
+	entry, err := replica.Unpack(data)
+	if err != nil {
+		return fmt.Errorf("entry %d: %w", index, err)
+	}
+	if batch != nil && len(batch.Proposals) != entry.Commands {
+		return fmt.Errorf("entry %d has %d commands, its batch %d", index, entry.Commands,
+			len(batch.Proposals))
+	}
+	a.clock = max(a.clock, entry.Clock)
+	if a.g.w.is(localTime) {
+		a.clock = max(a.clock, a.g.p.h.local())
+	}
+	meta := statemachine.Meta{Index: index, Time: time.Unix(0, a.clock).UTC()}
+	for i := range entry.Commands {
+		command, err := entry.Next()
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", index, err)
+		}
+		if a.g.w.is(applyTwice) && a.g.w.rng.process.IntN(20) == 0 {
+			_, _ = a.machine.Apply(meta, command)
+		}
+		answer, err := a.machine.Apply(meta, command)
+		if err != nil {
+			return fmt.Errorf("state machine at entry %d: %w", index, err)
+		}
+		if batch != nil {
+			c := batch.Proposals[i].(*call)
+			batch.Proposals[i] = nil
+			c.finish(node.Result{Index: index, Answer: answer}, nil)
+		}
+	}
+	return nil
+}
+
+func (a *applier) serveReads() error {
+	kept := a.waiting[:0]
+	for _, round := range a.waiting {
+		if round.Index > a.applied && !a.g.w.is(readBeforeApply) {
+			kept = append(kept, round)
+			continue
+		}
+		for _, r := range round.Reads {
+			if err := a.serveRead(r); err != nil {
+				return err
+			}
+		}
+	}
+	clear(a.waiting[len(kept):])
+	a.waiting = kept
+	return nil
+}
+
+func (a *applier) serveRead(r replica.Read) error {
+	c, ok := r.(*call)
+	if !ok {
+		a.g.caughtUp = true
+		return nil
+	}
+	if !c.Take() {
+		c.finish(node.Result{}, node.ErrNoLeader)
+		return nil
+	}
+	answer, err := a.machine.Query(c.payload)
+	if err != nil {
+		return err
+	}
+	c.finish(node.Result{Index: a.applied, Answer: answer}, nil)
+	return nil
+}
+
+func (a *applier) fail(t applyTask, err error) {
+	a.stopped = true
+	a.g.fail(err)
+	t.reads = append(t.reads, a.waiting...)
+	a.waiting = nil
+	a.refuse(t)
+}
+
+func (a *applier) refuse(t applyTask) {
+	err := a.g.stopError()
+	if t.apply != nil {
+		for _, b := range t.apply.Batches {
+			if b == nil {
+				continue
+			}
+			for _, p := range b.Proposals {
+				if p != nil {
+					p.(*call).finish(node.Result{}, unknown(err.Error()))
+				}
+			}
+		}
+	}
+	for _, round := range t.reads {
+		for _, r := range round.Reads {
+			a.g.finishRead(r, err)
+		}
+	}
+}
+
+// load is applier.load of node/snapshots.go.
+func (a *applier) load(index uint64) error {
+	s := a.g.p.h.snaps.find(a.g.id, index)
+	if s == nil {
+		return fmt.Errorf("snapshot %d of group %d is gone", index, a.g.id)
+	}
+	if s.rotten {
+		return fmt.Errorf("snapshot %d of group %d is damaged", index, a.g.id)
+	}
+	if err := a.machine.Restore(bytes.NewReader(s.body)); err != nil {
+		return fmt.Errorf("restore snapshot %d of group %d: %w", index, a.g.id, err)
+	}
+	a.members, a.clock, a.term = s.members, s.clock, s.term
+	a.applied = s.index
+	a.entriesSince, a.bytesSince = 0, 0
+	a.g.w.oracle.restored(a.g, s.index)
+	return nil
+}
+
+func (a *applier) restore(s *pb.Snapshot) error {
+	index := s.GetMetadata().GetIndex()
+	if a.g.w.is(skipRestore) {
+		a.applied = index
+		return a.g.snaps.settle(index)
+	}
+	if err := a.load(index); err != nil {
+		return err
+	}
+	a.g.note("restored", index)
+	return a.g.snaps.settle(index)
+}

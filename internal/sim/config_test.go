@@ -1,0 +1,78 @@
+package sim_test
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// config is what a seed draws for its cluster: small limits, so that their edges are met often.
+type config struct {
+	replicas, groups int
+
+	tick                          time.Duration
+	electionTicks, heartbeatTicks int
+	segmentBytes, cacheBytes      int64
+	snapshotEntries               uint64
+	snapshotBytes                 int64
+	commandBytes, entryBytes      int
+	inflightBytes                 uint64
+	inflightCommands              int
+	readyQuota, readiesAtOnce     int
+
+	streams               bool // raft messages travel in order
+	delayMin, delaySpread time.Duration
+	slowPercent           int // frames that take long
+	losses, duplicates    int // per thousand frames
+	diskMin, diskMax      time.Duration
+	applyMin, applyMax    time.Duration
+
+	clients, keys, valueBytes   int
+	readPercent                 int
+	think                       time.Duration
+	deadlineMin, deadlineSpread time.Duration
+}
+
+func drawConfig(r *rand.Rand) config {
+	c := config{
+		replicas:         choose(r, 1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7),
+		groups:           choose(r, 1, 1, 2, 3, 4),
+		tick:             choose[time.Duration](r, 50, 100, 100, 200) * time.Millisecond,
+		electionTicks:    choose(r, 5, 10, 10),
+		heartbeatTicks:   choose(r, 1, 1, 2),
+		segmentBytes:     int64(choose(r, 4, 8, 16, 64)) << 10,
+		cacheBytes:       int64(choose(r, 0, 1, 8, 64)) << 10,
+		snapshotEntries:  uint64(10 + r.IntN(choose(r, 10, 50, 190))),
+		snapshotBytes:    int64(choose(r, 1, 4, 64)) << 10,
+		commandBytes:     1 << 10,
+		entryBytes:       choose(r, 32, 64, 256, 4096),
+		inflightBytes:    uint64(choose(r, 128, 512, 4096, 1<<20)),
+		inflightCommands: choose(r, 2, 8, 64, 1024),
+		readyQuota:       choose(r, 1, 2, 8, 64),
+		readiesAtOnce:    choose(r, 1, 2, 8, 512),
+
+		streams:     r.IntN(2) == 0,
+		delayMin:    choose[time.Duration](r, 50, 200, 1000) * time.Microsecond,
+		delaySpread: choose[time.Duration](r, 1, 5, 20, 50) * time.Millisecond,
+		slowPercent: choose(r, 0, 0, 1, 5),
+		losses:      choose(r, 0, 0, 1, 20, 100),
+		duplicates:  choose(r, 0, 0, 10, 100),
+		diskMin:     choose[time.Duration](r, 50, 200, 1000) * time.Microsecond,
+		diskMax:     choose[time.Duration](r, 2, 5, 20) * time.Millisecond,
+		applyMin:    time.Microsecond,
+		applyMax:    choose[time.Duration](r, 50, 1000, 20_000) * time.Microsecond,
+
+		clients:        choose(r, 1, 2, 4, 8),
+		keys:           choose(r, 1, 2, 5),
+		valueBytes:     choose(r, 0, 8, 40),
+		readPercent:    choose(r, 0, 20, 50),
+		think:          choose[time.Duration](r, 1, 20, 100, 200) * time.Millisecond,
+		deadlineMin:    choose[time.Duration](r, 50, 500, 2000) * time.Millisecond,
+		deadlineSpread: choose[time.Duration](r, 100, 1000, 4000) * time.Millisecond,
+	}
+	return c
+}
+
+func choose[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
+
+// electionTime is the shortest time without a leader after which a follower campaigns.
+func (c *config) electionTime() time.Duration { return time.Duration(c.electionTicks) * c.tick }

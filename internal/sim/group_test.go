@@ -1,0 +1,520 @@
+package sim_test
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"github.com/connectraft/connect/internal/replica"
+	"github.com/connectraft/connect/node"
+	"github.com/connectraft/connect/wal"
+)
+
+// group is the twin of node/group.go, with the life of a group from node/node.go.
+type group struct {
+	p   *process
+	w   *world
+	id  uint64
+	wal *wal.Group
+
+	core      *replica.Replica
+	in        contents
+	scheduled bool
+	retries   []replica.Proposal
+	waits     bool
+	apply     *applier
+	snaps     *snapshots
+	hardState wal.State
+	restoring int
+	inflight  int
+	mender    *mender
+	begun     bool
+	fenced    bool
+	probing   bool
+	caughtUp  bool
+	failed    error
+
+	role         raft.StateType
+	lead         uint64
+	term, commit uint64 // as of the last look of the invariants
+	// handed is the log as the core has handed it out.
+	handed *logView
+}
+
+type contents struct {
+	calls    []replica.Proposal
+	reads    []replica.Read
+	messages []received
+	acks     []*pb.Message
+	appended int
+	retries  []replica.Proposal
+	events   []func(*replica.Replica)
+	start    *replica.Replica
+}
+
+type received struct {
+	from uint64
+	m    *pb.Message
+}
+
+func newGroup(p *process, id uint64) *group {
+	g := &group{p: p, w: p.w, id: id, wal: p.wal.Group(id), handed: &logView{}}
+	g.snaps = &snapshots{g: g, newest: nil}
+	g.apply = newApplier(g)
+	return g
+}
+
+// start is Node.newGroup.
+func (g *group) start() error {
+	if g.wal.Damage() == nil {
+		return g.begin(0)
+	}
+	g.mender = newMender(g)
+	return nil
+}
+
+// begin is Group.begin.
+func (g *group) begin(fence uint64) error {
+	c := &g.w.plan.config
+	if err := g.bootstrap(); err != nil {
+		return err
+	}
+	if err := g.recover(); err != nil {
+		g.w.violated("recovery", "group %d on node %d: %v", g.id, g.p.h.id, err)
+	}
+	state := g.wal.State()
+	state.Commit = min(max(state.Commit, g.apply.applied), g.wal.LastIndex())
+	if g.w.is(ignoreFence) {
+		fence = 0
+	}
+	if fence != 0 {
+		g.fenced = true
+		state.Term, state.Vote = fence+1, 0
+		if err := g.appendNow(wal.Update{Group: g.id, State: &state}); err != nil {
+			return err
+		}
+	}
+	core, err := replica.New(replica.Config{
+		Group:          g.id,
+		ID:             g.p.h.id,
+		ElectionTicks:  c.electionTicks,
+		HeartbeatTicks: c.heartbeatTicks,
+		Storage:        &storage{Group: g.wal, g: g, hardState: state, confState: g.apply.members},
+		Applied:        g.apply.applied,
+		EntryBytes:     c.entryBytes,
+		InflightBytes:  c.inflightBytes,
+		AppendsAhead:   appendsAhead,
+		ReadSeed:       g.w.rng.process.Uint64(),
+		Fence:          fence,
+		Logger:         raftLogger{},
+	})
+	if err != nil {
+		return err
+	}
+	g.hardState = state
+	g.term, g.commit = state.Term, state.Commit
+	g.begun = true
+	g.handed = viewOf(g.w, g.wal)
+	g.note("begin", state.Term, state.Commit, g.apply.applied, g.wal.LastIndex(), fence)
+	g.post(func(in *contents) { in.start = core })
+	return nil
+}
+
+const appendsAhead = 4 // node/node.go
+
+// bootstrap is Group.bootstrap.
+func (g *group) bootstrap() error {
+	if g.wal.LastIndex() > 0 || g.wal.State() != (wal.State{}) || g.wal.Damage() != nil {
+		return nil
+	}
+	voters := make([]uint64, 0, len(g.w.hosts))
+	for _, h := range g.w.hosts {
+		voters = append(voters, h.id)
+	}
+	slices.Sort(voters)
+	return g.appendNow(wal.Update{
+		Group: g.id,
+		State: &wal.State{Term: 1, Commit: 1},
+		Mark:  &wal.Mark{Index: 1, Term: 1, ConfState: &pb.ConfState{Voters: voters}},
+	})
+}
+
+// appendNow is Node.appendNow, at a moment at which nothing is in the Ready channel.
+func (g *group) appendNow(u wal.Update) error {
+	if err := g.p.wal.Append([]wal.Update{u}, true); err != nil {
+		return err
+	}
+	g.p.h.promise([]wal.Update{u})
+	return nil
+}
+
+// recover is Group.recover.
+func (g *group) recover() error {
+	mark := g.wal.Mark()
+	var damaged []error
+	for _, s := range g.p.h.snaps.list(g.id) {
+		if !g.fits(s, mark) && !g.outlives(s) {
+			continue
+		}
+		err := g.apply.load(s.index)
+		if err == nil {
+			g.snaps.newest = s
+			return g.resetBehind(s)
+		}
+		damaged = append(damaged, err)
+	}
+	if mark.Index > 1 {
+		return fmt.Errorf("the log begins at index %d and no usable snapshot reaches it: %w",
+			mark.Index+1, errors.Join(damaged...))
+	}
+	g.apply.members = mark.ConfState
+	if g.apply.members == nil {
+		g.apply.members = &pb.ConfState{}
+	}
+	g.apply.term = mark.Term
+	g.apply.applied = mark.Index
+	return nil
+}
+
+func (g *group) outlives(s *snapshot) bool {
+	return g.wal.Damage() != nil && s.index > g.wal.LastIndex()
+}
+
+func (g *group) resetBehind(s *snapshot) error {
+	if !g.outlives(s) {
+		return nil
+	}
+	state := g.wal.State()
+	state.Term, state.Commit = max(state.Term, s.term), s.index
+	return g.appendNow(wal.Update{Group: g.id, State: &state,
+		Mark: &wal.Mark{Index: s.index, Term: s.term, ConfState: s.members}})
+}
+
+func (g *group) fits(s *snapshot, mark wal.Mark) bool {
+	if s.index < mark.Index || s.index > g.wal.LastIndex() {
+		return false
+	}
+	term, err := g.wal.Term(s.index)
+	return err == nil && term == s.term
+}
+
+// post is Group.post.
+func (g *group) post(put func(*contents)) {
+	put(&g.in)
+	g.p.schedule(g)
+}
+
+// turn is Group.turn.
+func (g *group) turn() {
+	g.scheduled = false
+	in := g.in
+	g.in = contents{}
+	if in.start != nil {
+		g.core = in.start
+	}
+	if g.failed != nil {
+		g.refuse(in)
+		return
+	}
+	if g.core == nil {
+		return
+	}
+	defer g.recoverPanic("event loop")
+	g.retries = append(g.retries, in.retries...)
+	if len(in.calls) > 0 {
+		g.core.Propose(in.calls)
+	}
+	if len(in.reads) > 0 {
+		g.core.Read(in.reads)
+	}
+	for _, m := range in.acks {
+		g.core.Ack(m)
+	}
+	for range in.appended {
+		g.core.Appended()
+	}
+	for _, r := range in.messages {
+		g.drop(g.core.Step(r.from, r.m))
+	}
+	for _, event := range in.events {
+		event(g.core)
+	}
+	g.collect()
+}
+
+// drop is Group.drop.
+func (g *group) drop(err error) {
+	if err == nil {
+		return
+	}
+	g.w.trace.say("n%d g%d refused: %v", g.p.h.id, g.id, err)
+	if fault := g.core.Status().Fault; fault != nil {
+		g.fail(fault)
+	}
+}
+
+// tick is Group.tick.
+func (g *group) tick(diskHung bool) {
+	if g.failed != nil {
+		return
+	}
+	defer g.recoverPanic("event loop")
+	leads := g.leads()
+	if diskHung && leads {
+		if to := g.core.HandOver(); to != 0 {
+			g.note("hand over", to)
+		}
+	}
+	if !diskHung || leads {
+		g.core.Tick()
+	}
+	g.snaps.unpin(g.core)
+	if calls := g.retries; len(calls) > 0 {
+		g.retries = nil
+		g.core.Propose(calls)
+	}
+	if g.lead == raft.None {
+		withdrawn, reads := g.core.Sweep()
+		g.finishAll(withdrawn, node.ErrNoLeader)
+		for _, r := range reads {
+			g.finishRead(r, node.ErrNoLeader)
+		}
+	}
+	g.collect()
+}
+
+// collect is Group.collect.
+func (g *group) collect() {
+	for g.core.HasReady() && g.failed == nil {
+		if !g.p.room() {
+			if !g.waits {
+				g.waits = true
+				g.p.waiting = append(g.p.waiting, g)
+			}
+			return
+		}
+		g.carry(g.core.Ready(g.p.h.local()))
+	}
+}
+
+// resume is Group.resume.
+func (g *group) resume() {
+	g.waits = false
+	defer g.recoverPanic("event loop")
+	g.collect()
+}
+
+func (g *group) leads() bool { return g.failed == nil && g.role == raft.StateLeader }
+
+// carry is Group.carry.
+func (g *group) carry(rd replica.Ready) {
+	g.observe(rd.Changed)
+	g.send(rd.Messages)
+	if rd.Unfenced {
+		g.note("unfenced")
+		g.fenced = false
+	}
+	if rd.Append != nil {
+		g.handedOut(rd.Append)
+	}
+	if rd.Append != nil || rd.Unfenced {
+		g.p.unread++
+		g.p.appender.put(ready{g: g, append: rd.Append, unfence: rd.Unfenced})
+	}
+	if rd.Apply != nil || len(rd.Reads) > 0 {
+		g.apply.put(applyTask{apply: rd.Apply, reads: rd.Reads})
+	}
+	for _, lost := range rd.Lost {
+		g.finishLost(lost)
+	}
+	if len(rd.Forward) > 0 {
+		g.p.relays.forward(g, g.core.Status().Leader, rd.Forward)
+	}
+}
+
+// observe is Group.observe.
+func (g *group) observe(changed bool) {
+	if !changed {
+		return
+	}
+	s := g.core.Status()
+	if g.role != s.Role || g.lead != s.Leader {
+		g.note("role", uint64(s.Role), s.Leader, s.Term)
+	}
+	g.role, g.lead = s.Role, s.Leader
+	if s.Leader != raft.None && !g.probing {
+		g.probing = true
+		g.core.Read([]replica.Read{probe{g}})
+	}
+}
+
+type probe struct{ g *group }
+
+func (p probe) Withdrawn() bool { return false }
+
+// send is Group.send.
+func (g *group) send(messages []*pb.Message) {
+	for i := 0; i < len(messages); {
+		to, end := messages[i].GetTo(), i+1
+		if messages[i].GetType() == pb.MsgSnap {
+			g.snaps.send(to, messages[i])
+			i++
+			continue
+		}
+		for end < len(messages) && messages[end].GetTo() == to &&
+			messages[end].GetType() != pb.MsgSnap {
+			end++
+		}
+		g.w.net.sendRaft(g.p, to, g.id, messages[i:end])
+		i = end
+	}
+}
+
+// finishLost is Group.finishLost.
+func (g *group) finishLost(lost replica.Lost) {
+	for _, p := range lost.Proposals {
+		c := p.(*call)
+		switch {
+		case lost.Unknown:
+			c.finish(node.Result{}, unknown(lost.Err.Error()))
+		case lost.Err == replica.ErrWithdrawn:
+			c.finish(node.Result{}, node.ErrNoLeader)
+		case lost.Err == replica.ErrOverwritten && c.retry:
+			c.Release()
+			g.retries = append(g.retries, c)
+		case lost.Err == replica.ErrOverwritten || lost.Err == replica.ErrNotLeader:
+			c.finish(node.Result{}, &node.NotLeaderError{Leader: g.lead})
+		default:
+			c.finish(node.Result{}, lost.Err)
+		}
+	}
+}
+
+func (g *group) finishAll(proposals []replica.Proposal, err error) {
+	for _, p := range proposals {
+		p.(*call).finish(node.Result{}, err)
+	}
+}
+
+func (g *group) finishRead(r replica.Read, err error) {
+	if c, ok := r.(*call); ok {
+		c.finish(node.Result{}, err)
+	}
+}
+
+// refuse is Group.refuse.
+func (g *group) refuse(in contents) {
+	err := g.stopError()
+	g.finishAll(append(append(in.calls, in.retries...), g.retries...), err)
+	g.retries = nil
+	reads := in.reads
+	if g.core != nil {
+		queued, placed := g.core.Pending()
+		g.finishAll(queued, err)
+		g.finishAll(placed, unknown(err.Error()))
+		reads = append(reads, g.core.PendingReads()...)
+	}
+	for _, r := range reads {
+		g.finishRead(r, err)
+	}
+}
+
+func (g *group) stopError() error { return fmt.Errorf("%w: %w", node.ErrGroupFailed, g.failed) }
+
+func (g *group) recoverPanic(where string) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if _, ok := v.(*violation); ok {
+		panic(v)
+	}
+	g.w.trace.say("n%d g%d panic in the %s: %v\n%s", g.p.h.id, g.id, where, v, debug.Stack())
+	g.fail(fmt.Errorf("panic in the %s: %v", where, v))
+}
+
+// fail is Group.fail. Nothing but a failed log may stop a group here.
+func (g *group) fail(err error) {
+	if g.failed != nil {
+		return
+	}
+	g.failed = err
+	g.note("group failed")
+	g.w.trace.say("n%d g%d stopped: %v", g.p.h.id, g.id, err)
+	g.checkStopped(err)
+	g.apply.put(applyTask{stop: true})
+	g.p.schedule(g)
+}
+
+func (g *group) acknowledge(acks []*pb.Message, appended int) {
+	g.post(func(in *contents) {
+		in.acks = append(in.acks, acks...)
+		in.appended += appended
+	})
+}
+
+// admit is Group.admit with Group.admitCommand.
+func (g *group) admit(c *call, command bool) error {
+	o := &g.w.plan.config
+	switch {
+	case command && g.leads() && (g.p.diskFull || g.p.lookedFull):
+		return node.ErrDiskFull
+	case g.failed != nil:
+		return g.stopError()
+	case !g.begun:
+		return node.ErrNoLeader
+	case len(c.payload) > o.commandBytes:
+		return node.ErrTooLarge
+	case g.inflight >= o.inflightCommands:
+		return node.ErrOverloaded
+	}
+	g.inflight++
+	return nil
+}
+
+// submit is Group.Go and Group.GoRead.
+func (g *group) submit(c *call, read bool) {
+	if err := g.admit(c, !read); err != nil {
+		c.end(node.Result{}, err)
+		return
+	}
+	switch {
+	case !read:
+		g.post(func(in *contents) { in.calls = append(in.calls, c) })
+	case c.stale:
+		g.apply.put(applyTask{reads: []replica.ReadRound{{Reads: []replica.Read{c}}}})
+	default:
+		g.post(func(in *contents) { in.reads = append(in.reads, c) })
+	}
+}
+
+func (g *group) note(what string, values ...uint64) {
+	g.w.trace.note(what, g.p.h.id, g.id, values...)
+}
+
+// storage is the twin of node/storage.go.
+type storage struct {
+	*wal.Group
+	g         *group
+	hardState wal.State
+	confState *pb.ConfState
+}
+
+var _ raft.Storage = (*storage)(nil)
+
+func (s *storage) InitialState() (*pb.HardState, *pb.ConfState, error) {
+	return &pb.HardState{Term: new(s.hardState.Term), Vote: new(s.hardState.Vote),
+		Commit: new(s.hardState.Commit)}, s.confState, nil
+}
+func (s *storage) FirstIndex() (uint64, error)     { return s.Group.FirstIndex(), nil }
+func (s *storage) LastIndex() (uint64, error)      { return s.Group.LastIndex(), nil }
+func (s *storage) Snapshot() (*pb.Snapshot, error) { return s.g.snaps.raftSnapshot() }
+
+func (w *world) between(least, most time.Duration) time.Duration {
+	return least + time.Duration(w.rng.process.Int64N(int64(most-least)+1))
+}

@@ -1,0 +1,162 @@
+package sim_test
+
+import (
+	"time"
+
+	"github.com/connectraft/connect/internal/vfs"
+)
+
+// host is a machine with a disk, a clock and a place in the network. Its process may die; the host
+// stays.
+type host struct {
+	w     *world
+	id    uint64
+	disk  *vfs.Mem
+	files *recorder  // around disk
+	snaps *snapStore // the snapshots that are durable
+	proc  *process   // nil while none runs
+	life  uint64     // counts processes
+
+	// The clock: local = localBase + (now - since) * rate.
+	localBase, since int64
+	rate             float64
+
+	pausedUntil  int64    // nothing happens on this host before
+	stalledUntil int64    // its disk answers nothing before
+	permanent    bool     // broken for good: it does not start again by itself
+	starting     bool     // a start is scheduled
+	crashStart   int      // the next start crashes at this operation of the disk; 0 = not
+	disarm       []func() // end the faults of the disk
+	damaged      bool     // its disk has lost what was acknowledged, and everybody may know
+	incarnation  uint64
+
+	// promised is what the log has promised for each group: what a synced append returned for.
+	promised map[uint64]*logView
+	// inFlight is the append that was under way when the process died.
+	inFlight []ready
+}
+
+func newHost(w *world, id uint64) *host {
+	h := &host{w: w, id: id, disk: vfs.NewMem(), snaps: newSnapStore(), rate: 1,
+		promised: map[uint64]*logView{}}
+	h.files = &recorder{FS: h.disk}
+	h.watch()
+	return h
+}
+
+// watch writes the operations of the disk into the readable trace.
+func (h *host) watch() {
+	if h.w.trace.out == nil {
+		return
+	}
+	h.disk.Inject(vfs.Fault{Ops: changing, Times: -1, Do: vfs.Effect{Hook: func(op vfs.Op) {
+		h.w.trace.say("n%d disk %v", h.id, &op)
+	}}})
+}
+
+// local is what the host's clock shows.
+func (h *host) local() int64 {
+	return h.localBase + int64(float64(h.w.now-h.since)*h.rate)
+}
+
+// setClock changes the clock's rate and moves it by jump.
+func (h *host) setClock(rate float64, jump time.Duration) {
+	h.localBase, h.since, h.rate = h.local()+int64(jump), h.w.now, rate
+}
+
+func (h *host) note(what string, values ...uint64) { h.w.trace.note(what, h.id, 0, values...) }
+
+// start schedules the start of a process.
+func (h *host) start(after time.Duration) {
+	if h.starting || h.proc != nil {
+		return
+	}
+	h.starting = true
+	h.w.after(after, func() {
+		h.starting = false
+		if h.proc == nil && !h.permanent {
+			h.boot()
+		}
+	})
+}
+
+// boot starts a process on what the disk holds. A start that fails is tried again.
+func (h *host) boot() {
+	h.life++
+	h.note("start", h.life)
+	p := newProcess(h)
+	opened := false
+	crashed := h.dying(func() { opened = p.open() })
+	switch {
+	case crashed:
+		h.note("crash during start")
+		h.lose(h.w.rng.disk.IntN(2) == 0)
+		h.start(h.w.between(10*time.Millisecond, time.Second))
+	case !opened:
+		h.disk.Kill()
+		h.start(h.w.between(500*time.Millisecond, 2*time.Second))
+	default:
+		h.proc = p
+		p.run()
+	}
+}
+
+// crashPoint is what the disk throws where a process dies.
+type crashPoint struct{}
+
+// dying runs work with the disk set to kill the process at the operation crashStart, and reports
+// whether it did.
+func (h *host) dying(work func()) (died bool) {
+	if h.crashStart > 0 {
+		remove := h.disk.Inject(vfs.Fault{Nth: h.crashStart, Ops: changing,
+			Do: vfs.Effect{Hook: func(vfs.Op) { panic(crashPoint{}) }}})
+		defer remove()
+		h.crashStart = 0
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			if _, ok := v.(crashPoint); !ok {
+				panic(v)
+			}
+			died = true
+		}
+	}()
+	work()
+	return false
+}
+
+// changing is every operation that matters to a crash.
+const changing = vfs.OpWrite | vfs.OpTruncate | vfs.OpPreallocate | vfs.OpCreate | vfs.OpRemove |
+	vfs.OpRename | vfs.OpAnySync
+
+// crash ends the process: by kill, which leaves everything that was written, or with the machine, which
+// leaves what a disk may hold then. An append under way is not begun, begun, or ended and not
+// answered.
+func (h *host) crash(power bool) {
+	p := h.proc
+	if p == nil {
+		return
+	}
+	h.note("crash", boolWord(power))
+	p.interrupt()
+	p.die()
+	h.lose(power)
+}
+
+// lose brings the disk into the state after a kill or a power cut.
+func (h *host) lose(power bool) {
+	if !power {
+		h.disk.Kill()
+		return
+	}
+	h.disk = h.disk.Crash(h.w.rng.disk.Uint64())
+	h.files.FS = h.disk
+	h.watch()
+}
+
+func boolWord(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,53 @@
+package sim_test
+
+// State Machine Safety (thesis figure 3.2) and commitment (section 3.6.2): what one replica holds for
+// committed every other does too, it never changes, and a quorum has it on disk.
+
+// checkCommit holds what became committed on a replica against what is known to be.
+func (g *group) checkCommit(from, to uint64) {
+	o := g.w.oracle.group(g.id)
+	for index := from + 1; index <= to; index++ {
+		id, ok := g.handed.at(index)
+		if !ok {
+			if index > g.handed.base {
+				g.w.violated("order", "node %d, group %d: entry %d is committed and not in the log",
+					g.p.h.id, g.id, index)
+			}
+			continue // within a snapshot
+		}
+		if index <= o.last() {
+			if known := o.at(index); known != id {
+				g.w.violated("state machine safety",
+					"node %d, group %d has entry %d of term %d committed, elsewhere it is of term %d",
+					g.p.h.id, g.id, index, id.term, known.term)
+			}
+			continue
+		}
+		if index != o.last()+1 {
+			g.w.violated("state machine safety",
+				"node %d, group %d: entry %d is committed, the last one known is %d", g.p.h.id, g.id,
+				index, o.last())
+		}
+		o.commit(index, id)
+	}
+	if to == o.last() && to > from && to > o.quorumChecked {
+		o.quorumChecked = to
+		o.checkQuorum(to, o.at(to).term)
+		o.checkLeaders(to, o.at(to).term)
+	}
+}
+
+// checkQuorum counts the disks that have promised to keep an entry. A disk that is known to be damaged
+// counts: what it promised is gone, and everybody may know.
+func (o *groupOracle) checkQuorum(index, term uint64) {
+	have, need := 0, len(o.w.hosts)/2+1
+	for _, h := range o.w.hosts {
+		if v := h.promised[o.id]; h.damaged || v != nil && v.holds(index, term) {
+			have++
+		}
+	}
+	if have < need {
+		o.w.violated("commitment", "group %d: entry %d of term %d is committed and durable on %d of %d",
+			o.id, index, term, have, len(o.w.hosts))
+	}
+}

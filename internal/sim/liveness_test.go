@@ -1,0 +1,226 @@
+package sim_test
+
+import (
+	"fmt"
+	"time"
+
+	"go.etcd.io/raft/v3"
+)
+
+// liveness is the phase without new faults. First a quorum is healed and the rest stays broken: within
+// ten election timeouts every group has a leader again and serves on every node of the quorum. Then
+// all are healed, and become equal.
+func (w *world) liveness() {
+	w.healed = true
+	w.trace.say("liveness")
+	core := w.pickCore()
+	w.breakRest(core)
+	w.heal(core)
+	if core != nil {
+		w.await("progress", core, w.serves(core))
+	}
+	w.heal(w.hosts)
+	for i := range w.net.cut {
+		clear(w.net.cut[i])
+		clear(w.net.clog[i])
+	}
+	for _, c := range w.people {
+		c.stopped = true
+	}
+	w.await("convergence", w.hosts, func() string {
+		if why := w.idle(); why != "" {
+			return why
+		}
+		return w.equal()
+	})
+}
+
+// pickCore chooses a quorum of nodes whose disks have kept their promises.
+func (w *world) pickCore() []*host {
+	need := len(w.hosts)/2 + 1
+	var core []*host
+	for _, i := range w.rng.check.Perm(len(w.hosts)) {
+		if h := w.hosts[i]; !h.damaged && len(core) < need {
+			core = append(core, h)
+		}
+	}
+	if len(core) < need {
+		return nil
+	}
+	return core
+}
+
+// breakRest breaks everybody else for good: dead, cut off, or deaf.
+func (w *world) breakRest(core []*host) {
+	inCore := map[*host]bool{}
+	for _, h := range core {
+		inCore[h] = true
+	}
+	for i := range w.net.cut {
+		clear(w.net.cut[i])
+		clear(w.net.clog[i])
+	}
+	for _, h := range w.hosts {
+		if inCore[h] {
+			continue
+		}
+		how := w.rng.check.IntN(4)
+		w.trace.note("broken", h.id, 0, uint64(how))
+		if how == 0 {
+			h.crash(true)
+			h.permanent = true
+			continue
+		}
+		for _, other := range w.hosts {
+			if how&1 != 0 {
+				w.net.cut[h.id][other.id] = 1
+			}
+			if how&2 != 0 {
+				w.net.cut[other.id][h.id] = 1
+			}
+		}
+	}
+}
+
+// heal ends what is wrong with nodes, but for their connections.
+func (w *world) heal(hosts []*host) {
+	w.net.quiet = true
+	for _, h := range hosts {
+		h.pausedUntil, h.stalledUntil, h.crashStart = min(h.pausedUntil, w.now), 0, 0
+		h.disk.SetLimit(0)
+		h.setClock(1, 0)
+		h.permanent = false
+		for _, remove := range h.disarm {
+			remove()
+		}
+		h.disarm = nil
+		h.start(0)
+	}
+}
+
+// await runs until done is content, and fails when ten election timeouts are not enough after
+// everybody has started.
+func (w *world) await(what string, hosts []*host, done func() string) {
+	limit := int64(10 * 2 * w.plan.config.electionTime())
+	deadline := w.now + limit + int64(5*time.Second)
+	why := ""
+	for w.now < deadline {
+		w.runUntil(w.now + int64(100*time.Millisecond))
+		if why = w.down(hosts); why == "" {
+			why = done()
+		}
+		if why == "" {
+			return
+		}
+	}
+	w.violated(what, "%v after healing: %s", time.Duration(limit), why)
+}
+
+func (w *world) down(hosts []*host) string {
+	for _, h := range hosts {
+		if h.proc == nil {
+			return "node " + idString(h.id) + " does not start"
+		}
+	}
+	return ""
+}
+
+// serves returns a condition: each group has one leader that all of core follow, and every node of core
+// has answered a command and a read since.
+func (w *world) serves(core []*host) func() string {
+	type goal struct {
+		host, group uint64
+		read        bool
+		open, met   bool
+	}
+	var goals []*goal
+	for _, h := range core {
+		for id := range w.plan.config.groups {
+			goals = append(goals, &goal{host: h.id, group: uint64(id + 1)},
+				&goal{host: h.id, group: uint64(id + 1), read: true})
+		}
+	}
+	return func() string {
+		why := w.leaderless(core)
+		for _, g := range goals {
+			if g.met {
+				continue
+			}
+			if why == "" {
+				why = "node " + idString(g.host) + " does not serve group " + idString(g.group)
+			}
+			if !g.open {
+				g.open = true
+				w.oracle.begin(g.host, g.group, g.read, false, 2*w.plan.config.electionTime(),
+					func(o *op) { g.open, g.met = false, o.err == nil })
+			}
+		}
+		return why
+	}
+}
+
+func (w *world) leaderless(core []*host) string {
+	for id := range w.plan.config.groups {
+		leader := uint64(raft.None)
+		for i, h := range core {
+			g := h.proc.group(uint64(id + 1))
+			if g.core == nil {
+				return "group " + idString(g.id) + " does not begin on node " + idString(h.id)
+			}
+			s := g.core.Status()
+			if i == 0 {
+				leader = s.Leader
+			}
+			if s.Leader == raft.None || s.Leader != leader {
+				return "group " + idString(g.id) + " has no leader that all follow"
+			}
+		}
+	}
+	return ""
+}
+
+// idle says what is not finished.
+func (w *world) idle() string {
+	if n := len(w.oracle.open); n > 0 {
+		return idString(uint64(n)) + " operations are open, the first is " +
+			idString(w.oracle.open[0].id)
+	}
+	for _, h := range w.hosts {
+		p := h.proc
+		if len(p.relays.out) > 0 || len(p.appender.queue) > 0 || p.unread > 0 {
+			return "node " + idString(h.id) + " has something in its queues"
+		}
+		for _, g := range p.groups {
+			if g.core == nil {
+				return fmt.Sprintf("group %d of node %d has not begun", g.id, h.id)
+			}
+			if queued := g.core.Status().Queued; g.inflight > 0 || queued > 0 {
+				return fmt.Sprintf("group %d of node %d has %d calls in flight and %d in the queue", g.id,
+					h.id, g.inflight, queued)
+			}
+		}
+	}
+	return ""
+}
+
+// equal says where nodes differ.
+func (w *world) equal() string {
+	if why := w.leaderless(w.hosts); why != "" {
+		return why
+	}
+	for _, o := range w.oracle.groups {
+		for _, h := range w.hosts {
+			g := h.proc.group(o.id)
+			if g.apply.applied != o.last() || g.handed.last() != o.last() {
+				return "group " + idString(o.id) + " of node " + idString(h.id) + " is behind"
+			}
+			if o.last() >= firstIndex && g.apply.machine.hash() != o.states[len(o.states)-1] {
+				return "group " + idString(o.id) + " of node " + idString(h.id) + " is different"
+			}
+			if s := g.core.Status(); s.Fenced {
+				return "group " + idString(o.id) + " of node " + idString(h.id) + " is fenced"
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,234 @@
+package sim_test
+
+import (
+	"errors"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/connectraft/connect/wal"
+)
+
+const (
+	mendBytesMax  = 32 << 20
+	askAgainTicks = 10
+)
+
+// mender is the twin of node/mend.go: it asks the peers on behalf of a damaged group before the group
+// takes part in anything. Its frames travel as values. The loops of production are states here, and
+// look is a turn of the loop that is under way.
+type mender struct {
+	g       *group
+	entries [][]*pb.Entry // answers about the present hole, by peer
+	have    []bool        // whether there is one in entries that was not looked at
+	cannot  []bool        // peers that cannot fill the present hole
+	terms   []uint64      // answers, by peer; 0 = none
+
+	damage  *wal.DamageError // the hole being filled; nil while asking for terms
+	tick    int              // turns of the present loop
+	woken   bool
+	done    bool
+	waiting uint64 // counts waits, so that only the latest timer counts
+}
+
+func newMender(g *group) *mender {
+	n := len(g.w.hosts) + 1
+	return &mender{g: g, entries: make([][]*pb.Entry, n), have: make([]bool, n),
+		cannot: make([]bool, n), terms: make([]uint64, n)}
+}
+
+// run is mender.run: it goes on with the next hole, with the terms, or to the group's beginning.
+func (m *mender) run() {
+	damage := m.g.wal.Damage()
+	if damage == nil {
+		m.finish(0)
+		return
+	}
+	m.g.note("mend", damage.FirstIndex, damage.Resume)
+	m.tick = 0
+	clear(m.have)
+	clear(m.cannot)
+	m.damage = nil
+	if damage.Resume != 0 {
+		m.damage = damage
+	}
+	m.loop()
+}
+
+// enough is mender.enough.
+func (m *mender) enough() int {
+	n := len(m.g.w.hosts)
+	return n - (n/2 + 1) + 1
+}
+
+// loop begins a turn: it ends the loop or asks, and waits for a tick or an answer.
+func (m *mender) loop() {
+	if m.done || m.g.p.failed != nil {
+		return
+	}
+	if m.damage != nil && count(m.cannot) >= m.enough() {
+		m.g.note("nobody fills the hole")
+		m.damage, m.tick = nil, 0
+	}
+	if m.damage == nil {
+		highest, answers := m.g.wal.State().Term, 0
+		for _, term := range m.terms {
+			if term != 0 {
+				highest, answers = max(highest, term), answers+1
+			}
+		}
+		if answers >= m.enough() {
+			m.finish(highest)
+			return
+		}
+	}
+	if m.tick%askAgainTicks == 0 {
+		m.ask()
+	}
+	m.tick++
+	m.waiting++
+	turn := m.waiting
+	m.g.p.after(m.g.p.tickPeriod(), func() {
+		if m.waiting == turn {
+			m.look()
+		}
+	})
+}
+
+func count(list []bool) (n int) {
+	for _, b := range list {
+		if b {
+			n++
+		}
+	}
+	return n
+}
+
+func (m *mender) ask() {
+	from, id := m.g.p.h.id, m.g.id
+	for _, h := range m.g.w.hosts {
+		if h.id == from {
+			continue
+		}
+		if m.damage != nil && !m.cannot[h.id] {
+			first, last := m.damage.FirstIndex, m.damage.Resume
+			_ = m.g.w.net.sendRequest(m.g.p, h.id, func(p *process) {
+				p.group(id).serveFetch(from, first, last)
+			})
+		}
+		if m.damage == nil && m.terms[h.id] == 0 {
+			_ = m.g.w.net.sendRequest(m.g.p, h.id, func(p *process) { p.group(id).serveTerm(from) })
+		}
+	}
+}
+
+// answered is mender.answered.
+func (m *mender) answered(note func()) {
+	if m.done {
+		return
+	}
+	note()
+	if !m.woken {
+		m.woken = true
+		m.waiting++
+		m.g.p.after(0, m.look)
+	}
+}
+
+// look takes the answers after a wait.
+func (m *mender) look() {
+	m.woken = false
+	if m.done || m.g.p.failed != nil {
+		return
+	}
+	for peer := range m.have { // production goes over a map; the order does not matter
+		if !m.have[peer] {
+			continue
+		}
+		m.have[peer] = false
+		if m.damage == nil {
+			continue
+		}
+		if filled, err := m.try(uint64(peer), m.entries[peer]); err != nil {
+			m.done = true
+			m.g.p.fail(err)
+			return
+		} else if filled {
+			m.run()
+			return
+		}
+		m.cannot[peer] = true
+	}
+	m.loop()
+}
+
+// try is mender.tryEntries.
+func (m *mender) try(peer uint64, entries []*pb.Entry) (bool, error) {
+	if len(entries) == 0 {
+		return false, nil
+	}
+	err := m.g.p.wal.Mend(m.g.id, entries)
+	switch {
+	case err == nil:
+		m.g.note("mended", peer, entries[0].GetIndex(), entries[len(entries)-1].GetIndex())
+		m.g.w.stats.mended++
+		m.g.p.h.mended(m.g.id, m.g.wal)
+		return true, nil
+	case errors.Is(err, wal.ErrInvalid):
+		m.g.w.trace.say("n%d g%d mend does not fit: %v", m.g.p.h.id, m.g.id, err)
+		return false, nil
+	}
+	return false, err
+}
+
+func (m *mender) finish(fence uint64) {
+	m.done = true
+	if fence != 0 {
+		m.g.w.stats.fenced++
+	}
+	if err := m.g.begin(fence); err != nil {
+		m.g.p.fail(err)
+	}
+}
+
+// serveTerm is Group.serveTerm.
+func (g *group) serveTerm(from uint64) {
+	if !g.begun || g.fenced || g.failed != nil || g.core == nil {
+		return
+	}
+	self, id, term := g.p.h.id, g.id, g.core.Status().Term
+	_ = g.w.net.sendRequest(g.p, from, func(p *process) {
+		if m := p.group(id).mender; m != nil {
+			m.answered(func() { m.terms[self] = term })
+		}
+	})
+}
+
+// serveFetch is Group.serveFetch.
+func (g *group) serveFetch(from, first, last uint64) {
+	entries, err := fetch(g.wal, first, last)
+	if err != nil {
+		g.w.trace.say("n%d g%d cannot help n%d: %v", g.p.h.id, g.id, from, err)
+	}
+	self, id := g.p.h.id, g.id
+	_ = g.w.net.sendRequest(g.p, from, func(p *process) {
+		if m := p.group(id).mender; m != nil {
+			m.answered(func() { m.entries[self], m.have[self] = entries, true })
+		}
+	})
+}
+
+func fetch(log *wal.Group, first, last uint64) ([]*pb.Entry, error) {
+	var entries []*pb.Entry
+	for next := first; next <= last; {
+		run, err := log.Entries(next, last+1, mendBytesMax)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range run {
+			entries = append(entries, proto.CloneOf(e))
+		}
+		next += uint64(len(run))
+	}
+	return entries, nil
+}

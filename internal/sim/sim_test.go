@@ -1,0 +1,78 @@
+package sim_test
+
+import (
+	"flag"
+	"strconv"
+	"testing"
+	"time"
+)
+
+func idString(id uint64) string { return strconv.FormatUint(id, 10) }
+
+// settings are the flags of the tests.
+type settings struct {
+	seeds   *int
+	seed    *uint64
+	seconds *int
+	traces  *string
+}
+
+var flags = settings{
+	seeds:   flag.Int("sim.seeds", 60, "how many seeds to run"),
+	seed:    flag.Uint64("sim.seed", 1, "the first seed"),
+	seconds: flag.Int("sim.seconds", 20, "virtual seconds with faults"),
+	traces:  flag.String("sim.traces", "", "directory for traces; default is the test's own"),
+}
+
+func (s settings) length() time.Duration { return time.Duration(*s.seconds) * time.Second }
+
+// TestSeeds runs seeds, each with a cluster, a load and faults of its own.
+func TestSeeds(t *testing.T) {
+	var virtual time.Duration
+	var total stats
+	began, elections, committed, events := time.Now(), 0, 0, uint64(0)
+	for seed := *flags.seed; seed < *flags.seed+uint64(*flags.seeds); seed++ {
+		p := drawPlan(seed, flags.length())
+		r := simulate(t, seed, p, noMutant, nil)
+		if r.violation != nil {
+			report(t, seed, p, noMutant, r)
+			if *flags.seeds <= 60 {
+				return
+			}
+		}
+		virtual += r.now
+		elections += r.elections
+		committed += r.committed
+		events += r.events
+		for k, n := range r.stats.faults {
+			total.faults[k] += n
+		}
+		for k, n := range r.stats.outcomes {
+			total.outcomes[k] += n
+		}
+		total.damages += r.stats.damages
+		total.mended += r.stats.mended
+		total.fenced += r.stats.fenced
+	}
+	took := time.Since(began).Seconds()
+	t.Logf("%d seeds, %.0f virtual seconds in %.1f s (%.0f per second), %d events, %d elections, "+
+		"%d entries, %d damaged logs, %d mended, %d fenced, outcomes %v, faults %v", *flags.seeds, virtual.Seconds(), took,
+		virtual.Seconds()/took, events, elections, committed, total.damages, total.mended, total.fenced, total.outcomes,
+		total.faults)
+}
+
+// TestSameSeedSameRun runs a seed twice.
+func TestSameSeedSameRun(t *testing.T) {
+	for _, seed := range []uint64{3, 4} {
+		p := drawPlan(seed, 10*time.Second)
+		first := simulate(t, seed, p, noMutant, nil)
+		second := simulate(t, seed, p, noMutant, nil)
+		if first.hash != second.hash || first.events != second.events {
+			t.Errorf("seed %d gives the hashes %x and %x, %d and %d events", seed, first.hash,
+				second.hash, first.events, second.events)
+		}
+		if other := simulate(t, seed+100, p, noMutant, nil); other.hash == first.hash {
+			t.Errorf("seeds %d and %d give the same run", seed, seed+100)
+		}
+	}
+}
