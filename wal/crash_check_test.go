@@ -89,6 +89,7 @@ func (w *workload) checkUsable(fs *vfs.Mem, log *wal.Log, have model) error {
 	if err := have.differs(log); err != nil {
 		return fmt.Errorf("append after recovery: %w", err)
 	}
+	accounted := log.Stats().DiskBytes
 	if err := log.Close(); err != nil {
 		return fmt.Errorf("close after recovery: %w", err)
 	}
@@ -98,7 +99,7 @@ func (w *workload) checkUsable(fs *vfs.Mem, log *wal.Log, have model) error {
 	if err := w.expectOn(fs, have); err != nil {
 		return fmt.Errorf("third open: %w", err)
 	}
-	return checkFiles(fs)
+	return checkFiles(fs, accounted)
 }
 
 // nextUpdate is one more entry for a group.
@@ -130,8 +131,14 @@ func (w *workload) optionsOn(fs *vfs.Mem) wal.Options {
 	return o
 }
 
-// checkFiles wants no file that recovery should have cleaned up.
-func checkFiles(fs *vfs.Mem) error {
+// checkFiles wants no file that recovery should have cleaned up, nor more bytes than the log
+// accounted for before the last open, besides the ballast, the superblocks, a segment that this open
+// prepares, and as much again by which its head makes the one before grow.
+func checkFiles(fs *vfs.Mem, accounted int64) error {
+	const superblocks = 4 << 10
+	if used := fs.Used(); used > accounted+3*crashSegment+superblocks {
+		return fmt.Errorf("%d bytes on disk, the log accounts for %d", used, accounted)
+	}
 	names, err := fs.List(crashDir)
 	if err != nil {
 		return err

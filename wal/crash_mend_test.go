@@ -149,11 +149,7 @@ func (m *mendWorkload) fencedGroups(log *wal.Log, position int) ([]uint64, error
 		case position >= until:
 			return nil, fmt.Errorf("group %d is fenced again behind its repair: %w", id, hole)
 		}
-		good := want
-		if hole.FirstIndex <= want.last() {
-			good.entries = want.entries[:hole.FirstIndex-want.mark.Index-1]
-		}
-		if err := good.entriesDiffer(g); err != nil {
+		if err := want.before(hole.FirstIndex).entriesDiffer(g); err != nil {
 			return nil, fmt.Errorf("group %d in front of its hole: %w", id, err)
 		}
 		fenced = append(fenced, id)

@@ -79,12 +79,18 @@ func (m model) put(group uint64, g groupModel) model {
 }
 
 // differs says where an open log is not what the model says; nil if it is the same.
-func (m model) differs(l *wal.Log) error {
+func (m model) differs(l *wal.Log) error { return m.compare(l, groupModel.differs) }
+
+// missing says what of the model a log has not. Damage that made it forget a compaction has cost
+// nothing, so that does not count.
+func (m model) missing(l *wal.Log) error { return m.compare(l, groupModel.missing) }
+
+func (m model) compare(l *wal.Log, compare func(groupModel, *wal.Group) error) error {
 	if got, want := l.Groups(), slices.Sorted(maps.Keys(m)); !slices.Equal(got, want) {
 		return fmt.Errorf("groups %v, want %v", got, want)
 	}
 	for _, id := range slices.Sorted(maps.Keys(m)) {
-		if err := m[id].differs(l.Group(id)); err != nil {
+		if err := compare(m[id], l.Group(id)); err != nil {
 			return fmt.Errorf("group %d: %w", id, err)
 		}
 	}
@@ -92,24 +98,34 @@ func (m model) differs(l *wal.Log) error {
 }
 
 func (g groupModel) differs(got *wal.Group) error {
+	mark := got.Mark()
+	if mark.Index != g.mark.Index || mark.Term != g.mark.Term {
+		return fmt.Errorf("mark %+v, want %+v", mark, g.mark)
+	}
+	return g.missing(got)
+}
+
+// missing says what of the model a group has not. That it was compacted may be forgotten.
+func (g groupModel) missing(got *wal.Group) error {
 	if d := got.Damage(); d != nil {
 		return fmt.Errorf("fenced: %w", d)
 	}
 	if got.State() != g.state {
 		return fmt.Errorf("state %+v, want %+v", got.State(), g.state)
 	}
-	mark := got.Mark()
-	if mark.Index != g.mark.Index || mark.Term != g.mark.Term ||
-		!proto.Equal(mark.ConfState, g.mark.ConfState) {
+	if mark := got.Mark(); !proto.Equal(mark.ConfState, g.mark.ConfState) {
 		return fmt.Errorf("mark %+v, want %+v", mark, g.mark)
 	}
-	if first, last := got.FirstIndex(), got.LastIndex(); first != g.mark.Index+1 || last != g.last() {
+	if first, last := got.FirstIndex(), got.LastIndex(); first > g.mark.Index+1 || last != g.last() {
 		return fmt.Errorf("entries %d to %d, want %d to %d", first, last, g.mark.Index+1, g.last())
 	}
 	return g.entriesDiffer(got)
 }
 
 func (g groupModel) entriesDiffer(got *wal.Group) error {
+	if g.last() == 0 {
+		return nil
+	}
 	for index := g.mark.Index; index <= g.last(); index++ {
 		if term, err := got.Term(index); err != nil || term != g.term(index) {
 			return fmt.Errorf("term of %d is %d, %v; want %d", index, term, err, g.term(index))
@@ -153,8 +169,9 @@ func (m model) entriesDiffer(l *wal.Log) error {
 	return nil
 }
 
-// mend gives the log of a fenced group what a peer has: the hole, and the entry behind it. A group
-// that may have lost something, but by the peer's log has lost nothing, is let go.
+// mend gives the log of a fenced group what a peer has: the hole, and the entry behind it, or a
+// snapshot if the peer has compacted that. A group that may have lost something, but by the peer's
+// log has lost nothing, is let go.
 func (g groupModel) mend(l *wal.Log, id uint64, hole *wal.DamageError) error {
 	last := hole.Resume
 	if last == 0 && hole.FirstIndex == g.last()+1 && hole.Floor <= g.last() {
@@ -163,7 +180,10 @@ func (g groupModel) mend(l *wal.Log, id uint64, hole *wal.DamageError) error {
 	if last == 0 {
 		last = g.last()
 	}
-	if hole.FirstIndex <= g.mark.Index || last > g.last() || hole.FirstIndex > last {
+	if hole.FirstIndex <= g.mark.Index {
+		return g.install(l, id)
+	}
+	if last > g.last() || hole.FirstIndex > last {
 		return fmt.Errorf("hole %+v in a log of entries %d to %d", *hole, g.mark.Index+1, g.last())
 	}
 	from := hole.FirstIndex - g.mark.Index - 1
@@ -171,6 +191,29 @@ func (g groupModel) mend(l *wal.Log, id uint64, hole *wal.DamageError) error {
 		return fmt.Errorf("mend hole %+v: %w", *hole, err)
 	}
 	return nil
+}
+
+// before is what of a group stands in front of an index. If that was compacted, there is nothing to
+// compare.
+func (g groupModel) before(index uint64) groupModel {
+	switch {
+	case index <= g.mark.Index:
+		return groupModel{}
+	case index <= g.last():
+		g.entries = g.entries[:index-g.mark.Index-1]
+	}
+	return g
+}
+
+// install gives the log of a fenced group the snapshot of a peer that has compacted what is missing.
+func (g groupModel) install(l *wal.Log, id uint64) error {
+	state := g.state
+	state.Term = max(state.Term, l.Group(id).State().Term)
+	u := wal.Update{Group: id, State: &state, Mark: &g.mark, Entries: g.entries}
+	if err := l.Append([]wal.Update{u}, true); err != nil {
+		return err
+	}
+	return l.Unfence(id)
 }
 
 func sameEntry(a, b *raftpb.Entry) bool {

@@ -85,3 +85,25 @@ func TestOnlyFrameOfGroupIsDamaged(t *testing.T) {
 		}
 	}
 }
+
+// TestRestartsDoNotPileUpFiles kills and closes an idle log again and again. A node in a crash loop
+// must not fill its disk with segments that hold nothing but their head.
+func TestRestartsDoNotPileUpFiles(t *testing.T) {
+	w := newWorkload(t, 1)
+	w.run(20)
+	used := int64(0)
+	for i := range 60 {
+		if i%3 < 2 {
+			w.kill()
+		} else {
+			w.close()
+			w.open()
+		}
+		if i == 10 {
+			used = w.fs.Used()
+		}
+	}
+	if now := w.fs.Used(); now > used+crashSegment {
+		t.Errorf("%d bytes after 60 restarts, %d after 11", now, used)
+	}
+}

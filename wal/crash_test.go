@@ -16,26 +16,27 @@ var imagesMax = flag.Int("wal.images", crashImages,
 // crashImages is how many distinct images every run checks at least.
 const crashImages = 20_000
 
-// crashSeeds are the workloads of the enumeration.
-const crashSeeds = 8
+var crashSeeds = flag.Int("wal.seeds", crashSeedsDefault, "how many workloads are enumerated")
+
+const crashSeedsDefault = 8
 
 // TestCrashEnumeration crashes random workloads at every operation in every way the file system
 // model knows, and holds each image against the history of its workload.
 func TestCrashEnumeration(t *testing.T) {
 	seen, ran := newImageSet(), 0
-	for seed := range uint64(crashSeeds) {
+	for seed := range uint64(*crashSeeds) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			w := newWorkload(t, seed)
 			w.run(60)
 			w.expectCrossings()
 			w.close()
-			enumerate(t, w, seen, *imagesMax/crashSeeds)
+			enumerate(t, w, seen, *imagesMax / *crashSeeds)
 			ran++
 		})
 	}
 	t.Logf("%d distinct images checked, %d of them of crashes during recovery",
 		seen.len(), seen.recoveries())
-	if want := crashImages; seen.len() < want && *imagesMax == want && ran == crashSeeds && !t.Failed() {
+	if want := crashImages; seen.len() < want && *imagesMax == want && ran == crashSeedsDefault && !t.Failed() {
 		t.Errorf("%d distinct images, want %d", seen.len(), want)
 	}
 }
@@ -50,7 +51,7 @@ func TestCrashEnumerationWithWorker(t *testing.T) {
 	w.run(60)
 	w.close()
 	w.expectCrossings()
-	enumerate(t, w, seen, *imagesMax/crashSeeds/2)
+	enumerate(t, w, seen, *imagesMax / *crashSeeds / 2)
 	t.Logf("%d distinct images checked, %d of them of crashes during recovery",
 		seen.len(), seen.recoveries())
 }

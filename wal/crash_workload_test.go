@@ -279,6 +279,9 @@ func (w *workload) step() {
 		w.open()
 	case 6:
 		w.kill()
+		if w.rng.IntN(2) == 0 {
+			w.kill() // a segment without anything behind its head
+		}
 	default:
 		w.batch()
 	}

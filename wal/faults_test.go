@@ -202,16 +202,14 @@ func TestFaultMisdirectedWrite(t *testing.T) {
 	}
 }
 
-// expectWholeOrDamaged opens an image and wants the present model; what the log itself says is in the
-// error.
+// expectWholeOrDamaged opens an image and wants all of the present model; what the log itself says is
+// in the error.
 func (w *workload) expectWholeOrDamaged(fs *vfs.Mem) error {
-	from, to := w.history.bounds(w.recording.Len())
 	log, err := wal.Open(w.optionsOn(fs))
 	if err != nil {
 		return err
 	}
-	_, err = w.history.match(log, from, to)
-	return errors.Join(err, log.Close())
+	return errors.Join(w.history.now().missing(log), log.Close())
 }
 
 // visible is a copy of what a process sees, without its locks, all of it durable.
@@ -479,7 +477,7 @@ func (w *workload) checkRepair(fs *vfs.Mem) (fenced int, err error) {
 		g := log.Group(id)
 		hole := g.Damage()
 		if hole == nil {
-			if err := want[id].differs(g); err != nil {
+			if err := want[id].missing(g); err != nil {
 				return fenced, fmt.Errorf("group %d is not fenced: %w", id, err)
 			}
 			continue
