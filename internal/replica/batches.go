@@ -1,7 +1,9 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -47,9 +49,14 @@ func (b *batches) inOneTerm() bool { return b.list[0].Term == b.list[len(b.list)
 
 // upTo removes the batches up to index and returns their commands.
 func (b *batches) upTo(index uint64) (proposals []Proposal) {
+	return b.remove(func(i uint64) bool { return i <= index })
+}
+
+// remove takes the batches at some positions out and returns their commands.
+func (b *batches) remove(which func(index uint64) bool) (proposals []Proposal) {
 	kept := b.list[:0]
 	for _, batch := range b.list {
-		if batch.Index > index {
+		if !which(batch.Index) {
 			kept = append(kept, batch)
 			continue
 		}
@@ -58,6 +65,23 @@ func (b *batches) upTo(index uint64) (proposals []Proposal) {
 	clear(b.list[len(kept):])
 	b.list = kept
 	return proposals
+}
+
+// giveUpCut ends commands whose entries another leader has cut off the end of this log, when nothing
+// has been committed at their places for an election timeout: if nobody writes nothing ever is. A
+// replica that still has the entries may yet lead and commit them, so their fate is open.
+func (r *Replica) giveUpCut() {
+	last := r.last
+	behind := func(index uint64) bool { return index > last }
+	if !slices.ContainsFunc(r.placed.list, func(b *Batch) bool { return behind(b.Index) }) {
+		r.cutTicks = 0
+		return
+	}
+	if r.cutTicks++; r.cutTicks < r.config.ElectionTicks {
+		return
+	}
+	r.out.Lost = append(r.out.Lost, Lost{Proposals: r.placed.remove(behind), Unknown: true,
+		Err: errors.New("replica: another leader's log is shorter")})
 }
 
 // changeMembers applies the change of membership in e and returns the membership behind it.

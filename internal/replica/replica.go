@@ -84,6 +84,8 @@ type Replica struct {
 	held   bool
 	fresh  []*Batch // stepped since the last Ready: their positions show in the next one
 	placed batches  // in the log, not committed yet
+	// cutTicks counts the ticks for which batches have stood behind the end of the log.
+	cutTicks int
 
 	reads reads
 	fence uint64 // as Config.Fence, 0 when it is lifted
@@ -148,6 +150,7 @@ func (r *Replica) Tick() {
 	}
 	r.stalled, r.held = false, false
 	r.reads.tick(r.config.ElectionTicks)
+	r.giveUpCut()
 }
 
 // Sweep takes the commands and reads out whose waiters have left. Without it a group that has no
@@ -239,7 +242,8 @@ func (r *Replica) Campaign() error { return r.rn.Campaign() }
 
 // HasReady reports whether Ready has anything to hand out.
 func (r *Replica) HasReady() bool {
-	return r.rn.HasReady() || r.reads.startable(r.reader()) || r.queueMoves() || r.out.Unfenced
+	return r.rn.HasReady() || r.reads.startable(r.reader()) || r.queueMoves() || r.out.Unfenced ||
+		len(r.out.Lost) > 0
 }
 
 // Status of a replica; cheap.

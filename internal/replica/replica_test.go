@@ -41,6 +41,7 @@ type cluster struct {
 	applied map[uint64][]string           // commands, by node
 	done    map[replica.Proposal]uint64   // completed on the proposing node, with the index
 	lost    map[replica.Proposal]error    // ended without being applied
+	unknown map[replica.Proposal]bool     // of these, those that may have been applied all the same
 	reads   map[replica.Read]uint64       // confirmed, with the index
 	forward map[uint64][]replica.Proposal // waiting to be carried to the leader, by node
 }
@@ -49,7 +50,8 @@ func newCluster(t *testing.T) *cluster {
 	c := &cluster{t: t, cores: map[uint64]*replica.Replica{}, cut: map[uint64]bool{},
 		stores: map[uint64]*raft.MemoryStorage{}, applied: map[uint64][]string{},
 		done: map[replica.Proposal]uint64{}, lost: map[replica.Proposal]error{},
-		reads: map[replica.Read]uint64{}, forward: map[uint64][]replica.Proposal{}}
+		unknown: map[replica.Proposal]bool{},
+		reads:   map[replica.Read]uint64{}, forward: map[uint64][]replica.Proposal{}}
 	for id := uint64(1); id <= 3; id++ {
 		s := raft.NewMemoryStorage()
 		must(t, s.ApplySnapshot(&pb.Snapshot{Metadata: &pb.SnapshotMetadata{Index: new(uint64(1)),
@@ -130,7 +132,7 @@ func (c *cluster) carry(id uint64, rd replica.Ready) {
 	}
 	for _, l := range rd.Lost {
 		for _, p := range l.Proposals {
-			c.lost[p] = l.Err
+			c.lost[p], c.unknown[p] = l.Err, l.Unknown
 		}
 	}
 	c.forward[id] = append(c.forward[id], rd.Forward...)
