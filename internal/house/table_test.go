@@ -31,6 +31,9 @@ func edges() []edge {
 		{"cmd/connect", "internal/vfs", "the log is read through a file system, here the real one"},
 		{"cmd/connect", "client", "the command line talks to a cluster like any client"},
 
+		{"internal/torture", "client", "half of the clients under torture use the one that users have"},
+		{"internal/cmd/torture", "internal/torture", "a program is made of its package"},
+
 		{"example/counter", "server", "an example is a complete program"},
 		{"example/counter", "statemachine", "an example implements a machine"},
 		{"example/kv", "server", "an example is a complete program"},
@@ -54,6 +57,8 @@ func dependencies() []dependency {
 		{"golang.org/x/sys", "calls of the operating system that os does not have",
 			[]string{"internal/vfs"}},
 		{"github.com/spf13/cobra", "the command line", []string{"cmd/connect"}},
+		{"github.com/anishathalye/porcupine", "the search for an order that explains a history",
+			[]string{"internal/torture"}},
 	}
 }
 

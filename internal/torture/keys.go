@@ -1,0 +1,165 @@
+package torture
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+// The checker's work grows with the number of writes that may still happen, with concurrency and
+// with length, so these are bounded for each key; a key that has reached a bound gets no more
+// operations, and another takes its place.
+const (
+	unknownMax     = 7 // writes with unknown outcome, or under way
+	concurrentMax  = 6
+	operationsMax  = 3000
+	registersCount = 4
+	countersCount  = 2
+)
+
+// key is a register, which is set and read, or a counter, which is incremented and read.
+type key struct {
+	name    string
+	counter bool
+
+	// The keyspace's mutex guards the rest.
+	history  []operation
+	underway int // operations
+	writing  int // those of them that are writes
+	unknown  int
+	values   int // counts the values written, so that each is unique
+}
+
+func (k *key) full() bool {
+	return len(k.history)+k.underway >= operationsMax || k.unknown >= unknownMax
+}
+
+// keyspace holds all keys of a run. Its methods may be called from any goroutine.
+type keyspace struct {
+	mu struct {
+		sync.Mutex
+		active, retired []*key
+		made            int
+		random          *rand.Rand
+		outcomes        map[outcome]int
+		acknowledged    []int64 // times of return of acknowledged writes, with the calls
+		calls           []int64
+	}
+}
+
+func newKeyspace(random *rand.Rand) *keyspace {
+	s := &keyspace{}
+	s.mu.random = random
+	s.mu.outcomes = map[outcome]int{}
+	s.rotate()
+	return s
+}
+
+// rotate gives the clients fresh keys. Operations under way end on the old ones.
+func (s *keyspace) rotate() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.retired = append(s.mu.retired, s.mu.active...)
+	s.mu.active = nil
+	for i := range registersCount + countersCount {
+		s.mu.active = append(s.mu.active, s.freshLocked(i >= registersCount))
+	}
+}
+
+func (s *keyspace) freshLocked(counter bool) *key {
+	s.mu.made++
+	if counter {
+		return &key{name: fmt.Sprintf("c%d", s.mu.made), counter: true}
+	}
+	return &key{name: fmt.Sprintf("r%d", s.mu.made)}
+}
+
+// take begins an operation: it draws a key, a kind and a value. ok is false when all keys have as
+// much under way as they may.
+func (s *keyspace) take() (k *key, o operation, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range s.mu.random.Perm(len(s.mu.active)) {
+		if k = s.mu.active[i]; k.full() {
+			s.mu.retired = append(s.mu.retired, k)
+			k = s.freshLocked(k.counter)
+			s.mu.active[i] = k
+		}
+		write := s.mu.random.IntN(2) == 0 && k.unknown+k.writing < unknownMax
+		if k.underway >= concurrentMax {
+			continue
+		}
+		o = operation{Key: k.name, Kind: get}
+		switch {
+		case write && k.counter:
+			o.Kind = incr
+		case write:
+			k.values++
+			o.Kind, o.Value = set, fmt.Sprintf("%s.%d", k.name, k.values)
+		}
+		k.underway++
+		if write {
+			k.writing++
+		}
+		return k, o, true
+	}
+	return nil, operation{}, false
+}
+
+// give ends an operation that take began. A write whose outcome is unknown never returns.
+func (s *keyspace) give(k *key, o operation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k.underway--
+	if o.write() {
+		k.writing--
+		switch o.Outcome {
+		case unknown:
+			k.unknown++
+			o.Return = never
+		case applied:
+			s.mu.acknowledged = append(s.mu.acknowledged, o.Return)
+			s.mu.calls = append(s.mu.calls, o.Call)
+		}
+	}
+	s.mu.outcomes[o.Outcome]++
+	k.history = append(k.history, o)
+}
+
+// add records a read that was not begun by take.
+func (s *keyspace) add(k *key, o operation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k.history = append(k.history, o)
+}
+
+// all returns every key of the run.
+func (s *keyspace) all() []*key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append(slices.Clone(s.mu.retired), s.mu.active...)
+}
+
+// counts returns how many operations have had each outcome.
+func (s *keyspace) counts() (ok, definite, open int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.outcomes[applied], s.mu.outcomes[notApplied], s.mu.outcomes[unknown]
+}
+
+// firstWrite returns when the first write that was called at or after the given time was
+// acknowledged.
+func (s *keyspace) firstWrite(since int64) (at int64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at = never
+	const disorder = int64(time.Second) // operations are noted a moment after they return
+	for i := len(s.mu.calls) - 1; i >= 0 && s.mu.acknowledged[i] >= since-disorder; i-- {
+		if s.mu.calls[i] >= since {
+			at = min(at, s.mu.acknowledged[i])
+		}
+	}
+	return at, at != never
+}

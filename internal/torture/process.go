@@ -1,0 +1,110 @@
+package torture
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+)
+
+// process is one node of the cluster, over all its lives. Its methods may be called from any
+// goroutine.
+type process struct {
+	number              int    // its id is one more
+	client, peer, admin string // addresses
+	dir, log, config    string
+	binary              string
+	findings            *findings
+	waiters             sync.WaitGroup
+
+	mu struct {
+		sync.Mutex
+		command  *exec.Cmd
+		ended    chan struct{} // closed when the process is gone
+		wanted   bool          // it is to be gone: its end is no surprise
+		exitCode int           // of the last process that is gone; -1 after a signal
+	}
+}
+
+func (p *process) id() uint64 { return uint64(p.number + 1) }
+
+var errRuns = errors.New("the node runs already")
+
+// start starts the process. Its end is a violation unless end or kill was called.
+func (p *process) start() error {
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.command != nil {
+		return errRuns
+	}
+	command := exec.Command(p.binary, "-config", p.config, "-id", fmt.Sprint(p.id()), "-data", p.dir)
+	command.Stdout, command.Stderr = log, log
+	if err := command.Start(); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	p.mu.command, p.mu.ended, p.mu.wanted = command, ended, false
+	p.waiters.Go(func() { p.wait(command, ended) })
+	return nil
+}
+
+func (p *process) wait(command *exec.Cmd, ended chan struct{}) {
+	err := command.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.mu.wanted {
+		p.findings.violation("node %d ended by itself (%v): see %s", p.id(), ending(err), p.log)
+	}
+	p.mu.command, p.mu.exitCode = nil, command.ProcessState.ExitCode()
+	close(ended)
+}
+
+func ending(err error) string {
+	if err == nil {
+		return "exit code 0"
+	}
+	return err.Error()
+}
+
+// signal sends s to the process if it runs; the returned channel is closed when it is gone.
+func (p *process) signal(s os.Signal) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.command == nil {
+		gone := make(chan struct{})
+		close(gone)
+		return gone
+	}
+	p.mu.wanted = true
+	_ = p.mu.command.Process.Signal(s) // it may have ended meanwhile
+	return p.mu.ended
+}
+
+// kill ends the process with SIGKILL and waits until it is gone.
+func (p *process) kill() { <-p.signal(os.Kill) }
+
+// terminate sends SIGTERM.
+func (p *process) terminate() <-chan struct{} { return p.signal(syscall.SIGTERM) }
+
+// running returns the process, nil when it does not run.
+func (p *process) running() *os.Process {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.command == nil {
+		return nil
+	}
+	return p.mu.command.Process
+}
+
+func (p *process) exitCode() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.exitCode
+}

@@ -1,0 +1,117 @@
+package torture
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/connectraft/connect/client"
+)
+
+const (
+	clientsPerNode = 3
+	// pace is the time between the beginnings of two operations of a client, if they are so fast:
+	// the machine has the faults to carry, too.
+	pace = 8 * time.Millisecond
+	// pauseRefused is how long a client rests after an operation that was refused.
+	pauseRefused = 20 * time.Millisecond
+	rotateEvery  = 3 * time.Second
+)
+
+// workload is the clients.
+type workload struct {
+	clock    clock
+	keys     *keyspace
+	findings *findings
+	stop     context.CancelFunc
+	clients  sync.WaitGroup
+}
+
+// startWorkload starts clients, half of them with RESP and half with the binary protocol.
+func startWorkload(c *cluster, clk clock, keys *keyspace, f *findings) (*workload, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &workload{clock: clk, keys: keys, findings: f, stop: cancel}
+	for i := range clientsPerNode * len(c.nodes) {
+		var s session = &respSession{nodes: c.nodes, turn: i % len(c.nodes)}
+		if i%2 == 1 {
+			var addresses []string
+			for j := range c.nodes {
+				addresses = append(addresses, c.nodes[(i+j)%len(c.nodes)].client)
+			}
+			opened, err := client.Open(client.Options{Addresses: addresses})
+			if err != nil {
+				w.end()
+				return nil, err
+			}
+			s = &binarySession{opened}
+		}
+		w.clients.Go(func() { w.run(ctx, i, s) })
+	}
+	w.clients.Go(func() {
+		for sleep(ctx, rotateEvery) {
+			keys.rotate()
+		}
+	})
+	return w, nil
+}
+
+// end stops the clients; what they have under way goes on to its end.
+func (w *workload) end() {
+	w.stop()
+	w.clients.Wait()
+}
+
+func (w *workload) run(ctx context.Context, number int, s session) {
+	defer s.close()
+	for ctx.Err() == nil {
+		begin := time.Now()
+		k, o, ok := w.keys.take()
+		if !ok {
+			sleep(ctx, pace)
+			continue
+		}
+		o.Client, o.Via = number, s.via()
+		o = w.execute(s, o)
+		w.keys.give(k, o)
+		if o.Outcome == notApplied {
+			sleep(ctx, pauseRefused)
+		}
+		sleep(ctx, pace-time.Since(begin))
+	}
+}
+
+// execute does an operation. Its context does not end with the workload: an operation that was
+// begun is worth its end.
+func (w *workload) execute(s session, o operation) operation {
+	words := []string{string(o.Kind), o.Key}
+	if o.Kind == set {
+		words = append(words, o.Value)
+	}
+	o.Call = w.clock.now()
+	r, outcome, detail := s.do(context.Background(), words)
+	o.Return = w.clock.now()
+	o.Outcome, o.Detail = outcome, detail
+	if outcome != applied {
+		return o
+	}
+	if wrong := unexpected(o.Kind, r); wrong != "" {
+		w.findings.violation("%s %s was answered with %s", o.Kind, o.Key, wrong)
+	}
+	if o.Kind != set {
+		o.Value = r.text
+	}
+	return o
+}
+
+// unexpected describes an answer that the service does not give to this kind of operation.
+func unexpected(k kind, r reply) string {
+	_, err := strconv.ParseUint(r.text, 10, 63)
+	switch {
+	case r.failed != "":
+		return "the error " + strconv.Quote(r.failed)
+	case k == set && r.text != "OK", k == incr && err != nil:
+		return strconv.Quote(r.text)
+	}
+	return ""
+}
