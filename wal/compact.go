@@ -58,11 +58,17 @@ func (l *Log) RemoveGroup(group uint64) error {
 
 // clearGroup makes a group as if it had never been. The caller holds g.mu, or is recovery.
 func (g *Group) clear() {
-	g.state, g.mark, g.conf, g.sequence = State{}, Mark{}, nil, 0
+	g.clearLog()
+	g.state, g.sequence = State{}, 0
+	g.fenced, g.floor, g.damage = false, 0, nil
+}
+
+// clearLog drops the entries and the mark, as clear does.
+func (g *Group) clearLog() {
+	g.mark, g.conf = Mark{}, nil
 	g.index.reset(0)
 	g.cached, g.cachedFirst, g.visible = nil, 0, 0
 	g.bytes.Store(0)
-	g.fenced, g.floor, g.damage = false, 0, nil
 }
 
 // maintain sees to what an append has made due.

@@ -41,6 +41,9 @@ func (r *recovery) applyFloors() {
 			r.applyFloor(g, info, &sg)
 		} else if !r.super.clean {
 			// What the group wrote behind the superblock stood behind what is lost.
+			if sg.last < g.mark.Index {
+				g.clearLog() // of a former life: the group was removed and made anew
+			}
 			info.cause, info.lostTail = r.replay.lastRegion(), true
 		}
 	}
@@ -70,7 +73,7 @@ func (r *recovery) applyFloorsInside() {
 // applyFloor takes over what the superblock says of a group whose last frames are lost. If they
 // had changed nothing but the state, nothing is lost at all.
 func (r *recovery) applyFloor(g *Group, info *groupReplay, sg *superblockGroup) {
-	known, commit := g.sequence != 0, g.state.Commit
+	known, commit := g.sequence != 0, info.commit
 	g.sequence, g.state = sg.sequence, sg.state
 	if sg.fence > 0 {
 		g.fenced, g.floor = true, max(g.floor, sg.fence-1)
@@ -79,6 +82,9 @@ func (r *recovery) applyFloor(g *Group, info *groupReplay, sg *superblockGroup) 
 	whole := known && sg.last == g.index.last && g.termAt(sg.last) == sg.lastTerm && r.super.clean
 	if whole {
 		return
+	}
+	if sg.last < g.mark.Index {
+		g.clearLog() // of a former life: the group was removed and made anew
 	}
 	info.cause, info.lostTail = r.replay.lastRegion(), true
 	info.floor = max(info.floor, sg.last)

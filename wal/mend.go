@@ -74,6 +74,8 @@ func (l *Log) mendHole(g *Group, entries []*raftpb.Entry) error {
 	f.source.entries = entries[:n]
 	if g.index.nextMissing(d.Resume) == 0 && g.floor <= g.index.last {
 		l.frame(g, t, frameFence)
+	} else {
+		l.staged = append(l.staged, tailFrame(g))
 	}
 	return l.commit(true)
 }

@@ -58,6 +58,9 @@ func (l *Log) moveGroup(g *Group, cut place, keep uint64) ([]stagedFrame, error)
 		}
 		frames = append(frames, f)
 	}
+	if len(frames) > 0 && keep == g.index.last {
+		frames = append(frames, tailFrame(g))
+	}
 	if keep < g.index.last {
 		f, err := l.moveRun(g, frameAppend, keep+1, g.index.last)
 		if err != nil {
@@ -66,6 +69,14 @@ func (l *Log) moveGroup(g *Group, cut place, keep uint64) ([]stagedFrame, error)
 		frames = append(frames, f)
 	}
 	return frames, nil
+}
+
+// tailFrame says where the log of a group ends, which a frameFill does not. Without it a frame that
+// was lost in front of the fill might never be missed.
+func tailFrame(g *Group) stagedFrame {
+	last := g.index.last
+	return stagedFrame{group: g, header: header{kind: frameAppend, group: g.id, state: g.state,
+		first: last + 1, priorTerm: g.termAt(last), base: g.mark.Index, baseTerm: g.mark.Term}}
 }
 
 // moveRun reads entries [from, to], also such as are not visible, and makes a frame of them.

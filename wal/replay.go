@@ -34,6 +34,9 @@ type groupReplay struct {
 	floor uint64
 	// confLost says that the membership of the mark is lost, lostTail that frames at the end are.
 	confLost, lostTail bool
+	// commit is the commit index in the last frame that told how the log stands: no frame that is
+	// lost behind that has replaced anything up to there.
+	commit uint64
 	// removed is the sequence of the frame that removed the group last, if it has not come back.
 	removed uint64
 }
@@ -93,22 +96,31 @@ func (r *replay) apply(h *header, payload []byte, places []location, s *segment,
 	g, info := r.group(h.group)
 	known := g.sequence != 0
 	// A frame of the group before this one is lost. If the base is another now, that was maybe a mark.
-	markLost := h.previous != g.sequence && (!known || h.base != g.mark.Index)
-	if h.previous != g.sequence {
+	linked := h.previous == g.sequence
+	markLost := !linked && (!known || h.base != g.mark.Index)
+	if !linked {
 		r.claim(h.previous)
 	}
-	info.confirmed = len(r.regions)
+	gap := !linked && info.confirmed < len(r.regions)
+	if h.kind != frameFill { // which does not tell how the log stands
+		info.confirmed = len(r.regions)
+	}
 	if h.kind == frameRemove {
 		g.clear()
 		r.info[g] = &groupReplay{removed: h.sequence}
 		return nil
 	}
-	commit := g.state.Commit
-	g.sequence, g.state = h.sequence, h.state
+	commit := info.commit
+	g.state = h.state
+	// A fill behind a lost frame leaves the gap in the numbers for the next frame to find.
+	if h.kind != frameFill || linked {
+		g.sequence = h.sequence
+	}
 	if h.kind == frameFill {
 		r.fill(g, h, places, s)
 		return nil
 	}
+	info.commit = h.state.Commit
 	// A base below that of before is that of a group that was removed and made anew.
 	if h.has(flagMark) || !known || h.base < g.mark.Index {
 		g.index.reset(h.base)
@@ -126,7 +138,7 @@ func (r *replay) apply(h *header, payload []byte, places []location, s *segment,
 		g.mark.Index, g.mark.Term = h.base, h.baseTerm
 		g.index.compact(h.base)
 	}
-	r.align(g, info, h.first-1, h.priorTerm, commit)
+	r.align(g, info, h.first-1, h.priorTerm, commit, gap)
 	if h.kind == frameCheckpoint {
 		info.checkpoint = s.id
 	}
@@ -171,12 +183,15 @@ func (r *replay) applyHead(g *Group, info *groupReplay, h *header, payload []byt
 // align makes the log of a group end at prior, as a header says it did. What the group should
 // have had and has not becomes missing. If another term stands at prior, a lost frame replaced
 // entries; which ones is not known, except that none up to the commit index was.
-func (r *replay) align(g *Group, info *groupReplay, prior, priorTerm, commit uint64) {
+//
+// The same holds if the entry at prior is missing itself and gap says that a frame before is lost.
+func (r *replay) align(g *Group, info *groupReplay, prior, priorTerm, commit uint64, gap bool) {
 	if prior < g.mark.Index {
 		return
 	}
 	g.index.truncate(prior)
-	if g.index.last < prior {
+	longer := prior > g.index.last
+	if longer {
 		info.cause = r.lastRegion()
 		r.doubt(g, commit, priorTerm)
 	}
@@ -187,7 +202,7 @@ func (r *replay) align(g *Group, info *groupReplay, prior, priorTerm, commit uin
 		return
 	}
 	p := g.index.at(prior)
-	if !p.missing() && p.term != priorTerm {
+	if !p.missing() && p.term != priorTerm || p.missing() && gap && !longer {
 		info.cause = r.lastRegion()
 		r.forgetFrom(g, max(commit, g.mark.Index)+1)
 	}
