@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -23,9 +24,11 @@ type adminListener struct {
 	listener net.Listener
 	http     *http.Server
 	served   sync.WaitGroup
+	open     atomic.Int64 // connections
 }
 
 const (
+	adminConnections = 128 // more are closed: they must not use up the files the log needs
 	adminHeaderBytes = 16 << 10
 	adminReadTime    = 10 * time.Second
 	adminWriteTime   = 2 * time.Minute // a profile of a minute has to fit
@@ -52,9 +55,22 @@ func newAdminListener(s *Server, l net.Listener) *adminListener {
 		ReadTimeout:       adminReadTime,
 		WriteTimeout:      adminWriteTime,
 		IdleTimeout:       adminIdleTime,
+		ConnState:         a.count,
 		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 	}
 	return a
+}
+
+// count follows the life of a connection.
+func (a *adminListener) count(conn net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		if a.open.Add(1) > adminConnections {
+			_ = conn.Close()
+		}
+	case http.StateClosed, http.StateHijacked:
+		a.open.Add(-1)
+	}
 }
 
 func (a *adminListener) start() {

@@ -173,3 +173,43 @@ func TestWithoutALeader(t *testing.T) {
 		}
 	}
 }
+
+func TestAdminConnectionsAreLimited(t *testing.T) {
+	_, cfg := open(t, counterService, "")
+	var silent []net.Conn
+	defer func() {
+		for _, conn := range silent {
+			_ = conn.Close()
+		}
+	}()
+	const limit = 128
+	for range limit + 1 {
+		conn, err := net.Dial("tcp", cfg.Self().Admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		silent = append(silent, conn)
+	}
+	last := silent[limit]
+	if err := last.SetReadDeadline(time.Now().Add(waitMax)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := last.Read(make([]byte, 1))
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("connection %d was not closed: %v", limit+1, err)
+	}
+	for _, conn := range silent {
+		_ = conn.Close()
+	}
+	client := http.Client{Timeout: waitMax, Transport: &http.Transport{DisableKeepAlives: true}}
+	for deadline := time.Now().Add(waitMax); ; { // the places come back a moment later
+		response, err := client.Get("http://" + cfg.Self().Admin + "/healthz")
+		if err == nil {
+			_ = response.Body.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}

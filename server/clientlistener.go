@@ -36,8 +36,13 @@ type clientListener struct {
 }
 
 func newClientListener(s *Server, l net.Listener) *clientListener {
-	limits := s.config.Limits
-	c := &clientListener{server: s, listener: l, limit: limits.Connections,
+	limits, files := s.config.Limits, openFiles()
+	limit := connectionsFor(limits.Connections, files)
+	if limit < limits.Connections {
+		s.logger.Warn("fewer client connections than limits.connections: raise the limit of open files",
+			"connections", limit, "configured", limits.Connections, "open_files", files)
+	}
+	c := &clientListener{server: s, listener: l, limit: limit,
 		stop: make(chan struct{}),
 		// A buffer may be twice its command while it grows, so one always fits.
 		memory: semaphore.NewWeighted(limits.InflightBytes + 4*limits.Command)}
