@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -59,6 +60,9 @@ func run(ctx context.Context, name string, args []string, service Service,
 	cfg, err := loadConfig(*file, *id, *data)
 	if err != nil {
 		_, _ = fmt.Fprintln(stderr, err)
+		if *file == "" && errors.Is(err, fs.ErrNotExist) {
+			_, _ = fmt.Fprintf(stderr, "%s: name the cluster file with -config or $CONNECT_CONFIG\n", name)
+		}
 		return exitConfig
 	}
 	logger := slog.New(slog.NewTextHandler(stderr, nil))

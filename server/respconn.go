@@ -142,10 +142,17 @@ func (c *respConn) refuse(text string) {
 	c.reply(redcon.AppendError(nil, text))
 }
 
-// reply puts a finished reply in the line.
+// reply puts a finished reply in the line. Commands of two bytes have replies of dozens, so the line
+// and what is not sent yet are bounded here too and not by what the client has sent alone.
 func (c *respConn) reply(reply []byte) {
+	if len(c.calls) == windowCommands {
+		c.settle()
+	}
 	if len(c.calls) == 0 {
 		c.out = append(c.out, reply...)
+		if len(c.out) >= outBytesFlush {
+			c.flushEarly()
+		}
 		return
 	}
 	c.calls = append(c.calls, respCall{reply: reply})

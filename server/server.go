@@ -160,7 +160,10 @@ func Run(ctx context.Context, cfg *config.Config, service Service, logger *slog.
 	case <-s.Done():
 		err = s.Err()
 	}
-	return errors.Join(err, s.Close())
+	if err = errors.Join(err, s.Close()); err == nil {
+		logger.Info("stopped")
+	}
+	return err
 }
 
 // start gives a command to the log or a query to the state machine. The payload's memory passes on.
