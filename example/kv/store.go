@@ -14,7 +14,11 @@ var (
 	errSyntax     = errors.New("syntax error")
 	errNotInteger = errors.New("value is not an integer or out of range")
 	errOverflow   = errors.New("increment or decrement would overflow")
+	errTooMuch    = errors.New("the values have more than 64 MiB, ask for fewer at a time")
 )
+
+// mgetBytesMax bounds the answer to MGET, which may name a large value thousands of times.
+const mgetBytesMax = 64 << 20
 
 // store is the state machine: keys and their values. Answers are of different types, hence any.
 type store struct{ values map[string]string }
@@ -45,11 +49,7 @@ func (s *store) Query(c server.Command) (any, error) {
 	case "get":
 		return s.get(c.Bytes(0)), nil
 	case "mget":
-		values := make([]any, c.Len())
-		for i := range values {
-			values[i] = s.get(c.Bytes(i))
-		}
-		return values, nil
+		return s.mget(c)
 	case "exists":
 		return s.count(c), nil
 	case "dbsize":
@@ -73,6 +73,22 @@ func (s *store) get(key []byte) any {
 		return value
 	}
 	return nil
+}
+
+// mget returns the value of each key, or nil in its place.
+func (s *store) mget(c server.Command) (any, error) {
+	values, size := make([]any, c.Len()), 0
+	for i := range values {
+		value, ok := s.values[string(c.Bytes(i))]
+		if !ok {
+			continue
+		}
+		if size += len(value); size > mgetBytesMax {
+			return nil, errTooMuch
+		}
+		values[i] = value
+	}
+	return values, nil
 }
 
 // del returns how many keys it removed.

@@ -142,3 +142,14 @@ func TestTruncatedSnapshotChangesNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestMgetIsBounded(t *testing.T) {
+	s := newStore()
+	s.values["large"] = strings.Repeat("x", mgetBytesMax/4)
+	if got := run(s, "mget"+strings.Repeat(" large", 4)); len(got.([]any)) != 4 {
+		t.Fatalf("four times a quarter of the limit: %.80v", got)
+	}
+	if got := run(s, "mget"+strings.Repeat(" large", 5)); got != "error: "+errTooMuch.Error() {
+		t.Fatalf("five times a quarter of the limit: %.80v", got)
+	}
+}
