@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -61,7 +62,9 @@ func (l *loader) checkNode() {
 		if !l.good[child(element(memberTable, i), "id")] {
 			return // it may be this one
 		}
-		ids = append(ids, fmt.Sprint(m.ID))
+		if id := fmt.Sprint(m.ID); !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
 	}
 	if len(ids) > 0 {
 		l.report(path, "no such member", "the id of a member: "+oneOf(ids))
@@ -78,13 +81,13 @@ func (l *loader) checkMembers() {
 			if !l.good[path] {
 				continue
 			}
-			kind, own := "address", strings.ToLower(s.value.String())
+			kind, own, each := "address", strings.ToLower(s.value.String()), "member and listener"
 			if s.key == "id" {
-				kind = "id"
+				kind, each = "id", "member"
 			}
 			if first, twice := seen[kind+own]; twice {
 				l.report(path, fmt.Sprintf("the same as %s in line %d", label(first),
-					l.places[first].line), "another "+kind+" for each member and listener")
+					l.places[first].line), "another "+kind+" for each "+each)
 				continue
 			}
 			seen[kind+own] = path

@@ -10,7 +10,10 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"time"
 )
@@ -102,19 +105,30 @@ func Default() *Config {
 // Load reads the file at path. The error is an [*Error] with every problem there is; the program
 // that gets it starts nothing and exits.
 func Load(path string, over Overrides) (*Config, error) {
-	info, err := os.Stat(path)
-	if err == nil && info.Size() > fileBytesMax {
-		err = fmt.Errorf("file of %d bytes", info.Size())
-	}
-	var data []byte
-	if err == nil {
-		data, err = os.ReadFile(path)
-	}
+	data, err := read(path)
 	if err != nil {
-		return nil, &Error{Problems: []Problem{{File: path, Reason: err.Error(),
+		reason := err.Error()
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			reason = e.Err.Error() // the problem names the file already
+		}
+		return nil, &Error{Problems: []Problem{{File: path, Reason: reason,
 			Want: "a readable file of at most 1 MiB", Err: err}}}
 	}
 	return Parse(path, data, over)
+}
+
+// read goes by what it gets and not by the size that the file claims: a device has none.
+func read(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	data, err := io.ReadAll(io.LimitReader(file, fileBytesMax+1))
+	if err == nil && len(data) > fileBytesMax {
+		err = errors.New("the file is larger")
+	}
+	return data, err
 }
 
 // Member returns the member with an id.
