@@ -21,7 +21,6 @@ export LC_ALL=C
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 dir=${CLUSTER_DIR:-$root/.cluster}
-[[ $dir == /* ]] || dir=$PWD/$dir
 nodes=${CLUSTER_NODES:-3}
 app=${CLUSTER_APP:-counter}
 base=${CLUSTER_BASE:-7000}
@@ -30,6 +29,12 @@ seconds_to_serve=10
 fail() {
 	echo "cluster.sh: $*" >&2
 	exit 1
+}
+
+# one_name gives a directory that exists the one name it has from everywhere: a node is known by its
+# command line, in which the name is.
+one_name() {
+	if [[ -d $dir ]]; then dir=$(cd "$dir" && pwd -P); fi
 }
 
 usage() {
@@ -87,6 +92,7 @@ need_node() {
 create() {
 	check_settings
 	mkdir -p "$dir/bin"
+	one_name
 	{
 		printf '[cluster]\nid = "local"\n'
 		local n
@@ -225,6 +231,14 @@ wait_serving() {
 	leader >/dev/null
 }
 
+some_run() {
+	local n
+	for n in $(every_node); do
+		if pid_of "$n" >/dev/null; then return; fi
+	done
+	return 1
+}
+
 show_logs() {
 	local n
 	for n in "$@"; do
@@ -246,9 +260,13 @@ start() {
 		fi
 	done
 	if ! wait_serving "$seconds_to_serve"; then
+		local why="no leader serves within $seconds_to_serve s; the nodes are stopped again"
+		some_run || why="every node has ended"
 		show_logs $(every_node)
 		for n in ${started[@]+"${started[@]}"}; do end "$n" TERM; done
-		fail "no leader serves within $seconds_to_serve s; the nodes are stopped again"
+		! tail -qn 1 "$dir"/*.log | grep -q 'address already in use' ||
+			why+="; 'cluster.sh clean', then CLUSTER_BASE=$((base + 1000)) for other ports"
+		fail "$why"
 	fi
 	status
 	for n in $(every_node); do
@@ -307,6 +325,18 @@ clean() {
 	fi
 }
 
+# A word too many is a mistake: "kill 1 2" must not kill only one of the two.
+case ${1:-} in
+kill | restart) words=2 ;;
+logs) words=3 ;;
+*) words=1 ;;
+esac
+if (($# > words)); then
+	echo "cluster.sh: too many words: $*; 'cluster.sh help' shows what there is" >&2
+	exit 2
+fi
+
+one_name
 case ${1:-} in
 start) start ;;
 stop) need_cluster && end_all TERM ;;
@@ -326,6 +356,7 @@ demo)
 clean) clean ;;
 help | -h | --help) usage ;;
 *)
+	[[ $# -eq 0 ]] || echo "cluster.sh: no such command: $1" >&2
 	usage >&2
 	exit 2
 	;;
