@@ -130,7 +130,7 @@ func (a *appender) write() error {
 	h := a.p.h
 	h.files.appends++
 	h.inFlight = a.batch
-	if err := a.p.wal.Append(a.updates, a.sync && !a.p.w.is(skipSync)); err != nil {
+	if err := a.p.wal.Append(a.updates, a.sync); err != nil {
 		return err
 	}
 	if a.sync {
@@ -255,16 +255,12 @@ func (a *appender) deliver() {
 		if len(r.append.Entries) > 0 {
 			appended = 1
 		}
-		if (r.append.Snapshot != nil || g.restoring > 0) && !a.p.w.is(acknowledgeBeforeRestore) {
+		if r.append.Snapshot != nil || g.restoring > 0 {
 			if r.append.Snapshot != nil {
 				g.restoring++
 			}
 			g.apply.put(applyTask{restore: r.append.Snapshot, acks: own, appended: appended})
 			continue
-		}
-		if r.append.Snapshot != nil {
-			g.restoring++
-			g.apply.put(applyTask{restore: r.append.Snapshot})
 		}
 		if len(own) > 0 || appended > 0 {
 			g.acknowledge(own, appended)

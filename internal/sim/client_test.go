@@ -104,7 +104,11 @@ func (o *oracle) expire(one *op, then func(*op)) {
 		o.end(one, node.Result{}, unknown("no answer"), then)
 		return
 	}
-	o.end(one, node.Result{}, one.call.expire(), then)
+	err := one.call.expire()
+	if o.w.is(unknownAsNotApplied) {
+		err = node.ErrNoLeader
+	}
+	o.end(one, node.Result{}, err, then)
 }
 
 // end is the end of an operation for its client; what comes later reaches nobody.

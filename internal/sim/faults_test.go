@@ -1,13 +1,17 @@
 package sim_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
-	"path"
+	"os"
 	"slices"
 	"time"
 
+	pb "go.etcd.io/raft/v3/raftpb"
+
 	"github.com/connectraft/connect/internal/vfs"
+	"github.com/connectraft/connect/wal"
 )
 
 // plan is everything about a run that does not follow from its course.
@@ -49,6 +53,7 @@ const (
 	faultIO                         // a write or a sync fails
 	faultLie                        // a sync fails once, and its pages count as clean
 	faultFlip                       // a bit of the log is flipped while the node is down
+	faultForeign                    // the disk of another cluster's node is put in
 	faultRot                        // the newest snapshot is damaged while the node is down
 	faultIsolate                    // one node is cut off
 	faultSplit                      // two halves
@@ -60,14 +65,19 @@ const (
 
 func (k faultKind) String() string {
 	return [...]string{"kill", "power", "crash some", "crash all", "outage", "crash in recovery",
-		"pause", "rate", "jump", "stall", "full", "io", "lie", "flip", "rot", "isolate", "split",
+		"pause", "rate", "jump", "stall", "full", "io", "lie", "flip",
+		"foreign disk", "rot", "isolate", "split",
 		"one way", "partial", "clog"}[k]
 }
 
-// drawPlan draws a plan. Each run has some kinds of faults and not the others, and its own pace.
-func drawPlan(seed uint64, length time.Duration) plan {
+// drawPlan draws a plan. Each run has some kinds of faults and not the others, and its own pace. If
+// kinds are given it has these, and three nodes, where each counts most.
+func drawPlan(seed uint64, length time.Duration, only ...faultKind) plan {
 	r := newSources(seed).plan
 	p := plan{config: drawConfig(r), length: length}
+	if only != nil {
+		p.config.replicas = 3
+	}
 	for _, id := range r.Perm(p.config.replicas)[:(p.config.replicas-1)/2] {
 		p.fragile = append(p.fragile, uint64(id+1))
 	}
@@ -76,6 +86,9 @@ func drawPlan(seed uint64, length time.Duration) plan {
 		if r.IntN(100) < 40 {
 			kinds = append(kinds, k)
 		}
+	}
+	if only != nil {
+		kinds = only
 	}
 	if len(kinds) == 0 {
 		return p
@@ -103,7 +116,7 @@ func (w *world) inject(f fault) {
 	h := w.host(f.node)
 	switch f.kind {
 	case faultKill, faultPower, faultOutage, faultCrashSome, faultCrashAll, faultRecovery, faultFlip,
-		faultRot:
+		faultForeign, faultRot:
 		w.injectCrash(f, h, r)
 	case faultPause, faultRate, faultJump:
 		w.injectClock(f, h, r)
@@ -127,6 +140,9 @@ func (w *world) injectCrash(f fault, h *host, r *rand.Rand) {
 	}
 	for _, h := range hosts {
 		h.crash(f.kind != faultKill && (f.kind != faultCrashSome || r.IntN(2) == 0))
+		if w.is(amnesia) && f.kind == faultOutage {
+			h.wipe()
+		}
 		h.start(f.lasts + time.Duration(r.Int64N(int64(100*time.Millisecond))))
 	}
 	switch f.kind {
@@ -136,7 +152,58 @@ func (w *world) injectCrash(f fault, h *host, r *rand.Rand) {
 		h.flip(r)
 	case faultRot:
 		h.rot(r)
+	case faultForeign:
+		h.swap()
 	}
+}
+
+// swap gives a node that is down the disk of a node of another cluster. It must refuse it, and gets its
+// own back.
+func (h *host) swap() {
+	if h.proc != nil || h.foreign {
+		return
+	}
+	other := vfs.NewMem()
+	log, err := wal.Open(wal.Options{FS: other, Dir: walDir, Inline: true, SegmentBytes: 4 << 10,
+		Identity: wal.Identity{ClusterID: "other", NodeID: h.id, Incarnation: 1}})
+	if err != nil {
+		h.w.violated("recovery", "a new log is not made: %v", err)
+	}
+	for group := range h.w.plan.config.groups {
+		err = errors.Join(err, log.Append([]wal.Update{{Group: uint64(group + 1),
+			State: &wal.State{Term: 9, Commit: 9},
+			Mark:  &wal.Mark{Index: 9, Term: 9, ConfState: &pb.ConfState{Voters: []uint64{h.id}}}}}, true))
+	}
+	if err := errors.Join(err, log.Close()); err != nil {
+		h.w.violated("recovery", "a new log is not written: %v", err)
+	}
+	h.own, h.disk, h.foreign = h.disk, other, true
+	h.files.FS = other
+	h.note("foreign disk")
+}
+
+// putBack ends swap.
+func (h *host) putBack() {
+	h.disk, h.own, h.foreign = h.own, nil, false
+	h.files.FS = h.disk
+	h.note("own disk")
+}
+
+// cluster is the cluster that the node believes to be of.
+func (h *host) cluster() string {
+	if h.foreign && h.w.is(anyCluster) {
+		return "other"
+	}
+	return "sim"
+}
+
+// wipe makes a node that is down forget everything.
+func (h *host) wipe() {
+	h.disk = vfs.NewMem()
+	h.files.FS = h.disk
+	h.snaps = newSnapStore()
+	h.promised, h.inFlight, h.incarnation = map[uint64]*logView{}, nil, 0
+	h.note("wiped")
 }
 
 // flip damages the log of a node that is down, at a place that later appends have confirmed.
@@ -144,23 +211,21 @@ func (h *host) flip(r *rand.Rand) {
 	if h.proc != nil || !slices.Contains(h.w.plan.fragile, h.id) {
 		return
 	}
-	write, ok := h.files.confirmed(r.IntN)
+	name, at, ok := h.files.confirmed(r.IntN)
 	if !ok {
 		return
 	}
-	name := path.Clean(write.name)
-	file, err := h.disk.OpenFile(name, 2)
+	file, err := h.disk.OpenFile(name, os.O_RDWR)
 	if err != nil {
 		return
 	}
-	at, b := write.from+r.Int64N(write.to-write.from), make([]byte, 1)
+	b := make([]byte, 1)
 	if _, err := file.ReadAt(b, at); err == nil {
 		b[0] ^= 1 << r.IntN(8)
 		if _, err := file.WriteAt(b, at); err == nil && file.Sync() == nil {
 			h.damaged = true
 			h.note("flip", hashString(name), uint64(at))
-			h.w.trace.say("n%d bit flipped in %s at %d, of append %d of %d", h.id, name, at,
-				write.append, h.files.appends)
+			h.w.trace.say("n%d bit flipped in %s at %d", h.id, name, at)
 		}
 	}
 	file.Close()

@@ -43,7 +43,8 @@ type group struct {
 	lead         uint64
 	term, commit uint64 // as of the last look of the invariants
 	// handed is the log as the core has handed it out.
-	handed *logView
+	handed    *logView
+	lastRound uint64 // for a mutant
 }
 
 type contents struct {
@@ -137,6 +138,9 @@ func (g *group) bootstrap() error {
 		voters = append(voters, h.id)
 	}
 	slices.Sort(voters)
+	if g.w.is(smallQuorum) && len(voters)%2 == 0 {
+		voters = voters[1:]
+	}
 	return g.appendNow(wal.Update{
 		Group: g.id,
 		State: &wal.State{Term: 1, Commit: 1},
@@ -327,6 +331,7 @@ func (g *group) carry(rd replica.Ready) {
 		g.p.appender.put(ready{g: g, append: rd.Append, unfence: rd.Unfenced})
 	}
 	if rd.Apply != nil || len(rd.Reads) > 0 {
+		g.mutateReads(rd.Reads)
 		g.apply.put(applyTask{apply: rd.Apply, reads: rd.Reads})
 	}
 	for _, lost := range rd.Lost {
@@ -486,7 +491,7 @@ func (g *group) submit(c *call, read bool) {
 	switch {
 	case !read:
 		g.post(func(in *contents) { in.calls = append(in.calls, c) })
-	case c.stale:
+	case c.stale || g.w.is(readWithoutRound):
 		g.apply.put(applyTask{reads: []replica.ReadRound{{Reads: []replica.Read{c}}}})
 	default:
 		g.post(func(in *contents) { in.reads = append(in.reads, c) })

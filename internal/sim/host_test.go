@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"errors"
 	"time"
 
 	"github.com/connectraft/connect/internal/vfs"
@@ -24,11 +25,13 @@ type host struct {
 	pausedUntil  int64    // nothing happens on this host before
 	stalledUntil int64    // its disk answers nothing before
 	permanent    bool     // broken for good: it does not start again by itself
-	starting     bool     // a start is scheduled
+	starts       int64    // when a start is due; -1 = none is
 	crashStart   int      // the next start crashes at this operation of the disk; 0 = not
 	disarm       []func() // end the faults of the disk
 	damaged      bool     // its disk has lost what was acknowledged, and everybody may know
 	incarnation  uint64
+	own          *vfs.Mem // while foreign: its own disk
+	foreign      bool     // the disk is that of another cluster's node
 
 	// promised is what the log has promised for each group: what a synced append returned for.
 	promised map[uint64]*logView
@@ -37,7 +40,7 @@ type host struct {
 }
 
 func newHost(w *world, id uint64) *host {
-	h := &host{w: w, id: id, disk: vfs.NewMem(), snaps: newSnapStore(), rate: 1,
+	h := &host{w: w, id: id, disk: vfs.NewMem(), snaps: newSnapStore(), rate: 1, starts: -1,
 		promised: map[uint64]*logView{}}
 	h.files = &recorder{FS: h.disk}
 	h.watch()
@@ -66,14 +69,18 @@ func (h *host) setClock(rate float64, jump time.Duration) {
 
 func (h *host) note(what string, values ...uint64) { h.w.trace.note(what, h.id, 0, values...) }
 
-// start schedules the start of a process.
+// start schedules the start of a process; the earliest start counts.
 func (h *host) start(after time.Duration) {
-	if h.starting || h.proc != nil {
+	at := h.w.now + int64(after)
+	if h.proc != nil || h.starts >= 0 && h.starts <= at {
 		return
 	}
-	h.starting = true
-	h.w.after(after, func() {
-		h.starting = false
+	h.starts = at
+	h.w.at(at, func() {
+		if h.starts != at {
+			return
+		}
+		h.starts = -1
 		if h.proc == nil && !h.permanent {
 			h.boot()
 		}
@@ -87,6 +94,7 @@ func (h *host) boot() {
 	p := newProcess(h)
 	opened := false
 	crashed := h.dying(func() { opened = p.open() })
+	p.dead = crashed || !opened
 	switch {
 	case crashed:
 		h.note("crash during start")
@@ -94,6 +102,9 @@ func (h *host) boot() {
 		h.start(h.w.between(10*time.Millisecond, time.Second))
 	case !opened:
 		h.disk.Kill()
+		if h.foreign {
+			h.putBack()
+		}
 		h.start(h.w.between(500*time.Millisecond, 2*time.Second))
 	default:
 		h.proc = p
@@ -101,28 +112,20 @@ func (h *host) boot() {
 	}
 }
 
-// crashPoint is what the disk throws where a process dies.
-type crashPoint struct{}
+// errDied is what every operation of the disk returns from the moment on at which the process dies. The
+// process gets no further; what it still tries reaches nothing.
+var errDied = errors.New("sim: the process has died")
 
-// dying runs work with the disk set to kill the process at the operation crashStart, and reports
-// whether it did.
+// dying runs work with the disk set to end at the operation crashStart, and reports whether it did.
 func (h *host) dying(work func()) (died bool) {
 	if h.crashStart > 0 {
-		remove := h.disk.Inject(vfs.Fault{Nth: h.crashStart, Ops: changing,
-			Do: vfs.Effect{Hook: func(vfs.Op) { panic(crashPoint{}) }}})
+		remove := h.disk.Inject(vfs.Fault{Nth: h.crashStart, Times: -1, Ops: changing,
+			Do: vfs.Effect{Err: errDied, Hook: func(vfs.Op) { died = true }}})
 		defer remove()
 		h.crashStart = 0
 	}
-	defer func() {
-		if v := recover(); v != nil {
-			if _, ok := v.(crashPoint); !ok {
-				panic(v)
-			}
-			died = true
-		}
-	}()
 	work()
-	return false
+	return died
 }
 
 // changing is every operation that matters to a crash.

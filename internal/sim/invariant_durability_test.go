@@ -154,8 +154,12 @@ func (h *host) checkExtra(group uint64, promised, found *logView) {
 func (h *host) checkOpenError(err error) {
 	h.w.trace.say("n%d cannot open: %v", h.id, err)
 	if errors.Is(err, vfs.ErrNoSpace) || errors.Is(err, wal.ErrDiskFull) ||
-		errors.Is(err, vfs.ErrIO) {
+		errors.Is(err, vfs.ErrIO) || errors.Is(err, errDied) {
 		h.note("cannot open")
+		return
+	}
+	if _, ok := errors.AsType[*wal.IdentityError](err); ok && h.foreign {
+		h.note("refuses foreign disk")
 		return
 	}
 	if damage, ok := errors.AsType[*wal.DamageError](err); ok && h.damaged {

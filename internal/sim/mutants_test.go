@@ -2,7 +2,10 @@ package sim_test
 
 import (
 	"slices"
+	"testing"
+	"time"
 
+	"github.com/connectraft/connect/internal/replica"
 	"github.com/connectraft/connect/wal"
 )
 
@@ -18,7 +21,6 @@ const (
 	respondBeforeSync
 	countBeforeSync
 	forgetTruncation
-	acknowledgeBeforeRestore
 	skipRestore
 	applyTwice
 	localTime
@@ -28,16 +30,28 @@ const (
 	retryUnknown
 	ignoreFence
 	forgetSnapshotReport
+	skipDirSync
+	staleReadRound
+	smallQuorum
+	compactEarly
+	forgetClock
+	unknownAsNotApplied
+	amnesia
+	anyCluster
 	mutants
 )
 
 func (m mutant) String() string {
 	return [...]string{"none", "skip the sync", "vote not persisted", "term not persisted",
 		"responses before the sync", "own append counted before the sync",
-		"truncation after a conflict forgotten", "snapshot acknowledged before the restore",
+		"truncation after a conflict forgotten",
 		"restore skipped", "apply twice", "local time in the state machine",
 		"reads before the index is applied", "reads without a round", "snapshot lacks a part",
 		"unknown commands tried again", "fence ignored", "end of a snapshot transfer not reported",
+		"skip the directory sync", "answer of an earlier read round accepted", "quorum too small",
+		"log truncated before the snapshot is durable", "replicated time missing in snapshots",
+		"unknown told as not applied", "wiped node under its old identity",
+		"log of another cluster accepted",
 	}[m]
 }
 
@@ -68,5 +82,64 @@ func (w *world) mutateUpdates(a *appender) {
 func (w *world) mutateSnapshot(s *snapshot) {
 	if w.is(partialSnapshot) && len(s.body) > 16 {
 		s.body = s.body[:16]
+	}
+	if w.is(forgetClock) {
+		s.clock = 0
+	}
+}
+
+// mutateWorld sets up what a mutant needs.
+func (w *world) mutateWorld() {
+	for _, h := range w.hosts {
+		h.files.lies = w.is(skipSync)
+		h.files.dirLies = w.is(skipDirSync)
+	}
+}
+
+// mutateReads gives a round of reads the index of the round before it.
+func (g *group) mutateReads(rounds []replica.ReadRound) {
+	if !g.w.is(staleReadRound) {
+		return
+	}
+	for i := range rounds {
+		rounds[i].Index, g.lastRound = min(rounds[i].Index, g.lastRound), rounds[i].Index
+	}
+}
+
+// needs is the kinds of faults without which a mutant does no harm, for those that need rare ones.
+func (m mutant) needs() []faultKind {
+	switch m {
+	case ignoreFence:
+		return []faultKind{faultFlip, faultFlip, faultIsolate, faultOneWay, faultKill}
+	case retryUnknown:
+		return []faultKind{faultIsolate, faultSplit, faultOneWay, faultPause}
+	case forgetSnapshotReport:
+		return []faultKind{faultOutage, faultIsolate, faultPause}
+	}
+	return nil
+}
+
+// catchSeeds is how many seeds a mutant may survive.
+const catchSeeds = 500
+
+// TestMutantsAreCaught puts each mutant into the product and expects a violation. A mutant that lives
+// means that the simulation does not see what it should.
+func TestMutantsAreCaught(t *testing.T) {
+	for m := noMutant + 1; m < mutants; m++ {
+		t.Run(m.String(), func(t *testing.T) {
+			for seed := uint64(1); seed <= catchSeeds; seed++ {
+				p := drawPlan(seed, 20*time.Second, m.needs()...)
+				r := simulate(t, seed, p, m, nil)
+				if r.violation == nil {
+					continue
+				}
+				if sound := simulate(t, seed, p, noMutant, nil); sound.violation != nil {
+					t.Fatalf("seed %d has a violation without the mutant: %v", seed, sound.violation)
+				}
+				t.Logf("caught by seed %d: %v", seed, r.violation)
+				return
+			}
+			t.Errorf("no violation in %d seeds", catchSeeds)
+		})
 	}
 }

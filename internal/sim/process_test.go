@@ -73,7 +73,7 @@ func (p *process) open() bool {
 	log, err := wal.Open(wal.Options{
 		FS:           p.h.files,
 		Dir:          walDir,
-		Identity:     wal.Identity{ClusterID: "sim", NodeID: p.h.id},
+		Identity:     wal.Identity{ClusterID: p.h.cluster(), NodeID: p.h.id},
 		Rand:         randReader{p.w.rng.identity},
 		SegmentBytes: c.segmentBytes,
 		CacheBytes:   c.cacheBytes,

@@ -14,6 +14,15 @@ type recorder struct {
 	vfs.FS
 	appends uint64
 	writes  []segmentWrite
+
+	lies, dirLies bool // syncs do nothing; those of directories
+}
+
+func (r *recorder) SyncDir(dir string) error {
+	if r.dirLies {
+		return nil
+	}
+	return r.FS.SyncDir(dir)
 }
 
 type segmentWrite struct {
@@ -52,6 +61,13 @@ func (r *recorder) OpenFile(name string, flag int) (vfs.File, error) {
 	return &recordedFile{File: f, r: r, name: name}, nil
 }
 
+func (f *recordedFile) SyncData() error {
+	if f.r.lies {
+		return nil
+	}
+	return f.File.SyncData()
+}
+
 type recordedFile struct {
 	vfs.File
 	r    *recorder
@@ -67,24 +83,33 @@ func (f *recordedFile) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// confirmed returns a write that lies at least two appends back and whose file is still there.
-func (r *recorder) confirmed(pick func(n int) int) (segmentWrite, bool) {
-	var list []segmentWrite
-	for _, w := range r.writes {
-		if w.append+2 > r.appends || w.to-w.from == 0 {
+// confirmed returns a place that was written at least two appends back and not since, in a file that is
+// still there: what the log has of it is acknowledged, and later frames say so.
+func (r *recorder) confirmed(pick func(n int) int) (name string, at int64, ok bool) {
+	for range 20 {
+		if len(r.writes) == 0 {
+			return "", 0, false
+		}
+		i := pick(len(r.writes))
+		if pick(2) == 0 {
+			i = max(i, len(r.writes)-8) // what lies furthest behind is of little use
+		}
+		w := r.writes[i]
+		if w.append+2 > r.appends || w.to == w.from || !r.exists(w.name) {
 			continue
 		}
-		if names, err := r.FS.List(path.Dir(w.name)); err == nil {
-			for _, name := range names {
-				if name == path.Base(w.name) {
-					list = append(list, w)
-					break
-				}
-			}
+		at := w.from + int64(pick(int(w.to-w.from)))
+		later := slices.ContainsFunc(r.writes[i+1:], func(w2 segmentWrite) bool {
+			return w2.name == w.name && w2.from <= at && at < w2.to
+		})
+		if !later {
+			return w.name, at, true
 		}
 	}
-	if len(list) == 0 {
-		return segmentWrite{}, false
-	}
-	return list[pick(len(list))], true
+	return "", 0, false
+}
+
+func (r *recorder) exists(name string) bool {
+	names, err := r.FS.List(path.Dir(name))
+	return err == nil && slices.Contains(names, path.Base(name))
 }

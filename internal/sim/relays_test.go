@@ -114,6 +114,11 @@ func (r *relays) end(which func(forwarded) bool, why string) {
 	r.out = kept
 	for _, f := range ended {
 		for _, c := range f.calls {
+			if r.p.w.is(retryUnknown) {
+				c.Release()
+				f.g.retry([]replica.Proposal{c})
+				continue
+			}
 			c.finish(node.Result{}, unknown(why))
 		}
 	}
@@ -130,7 +135,7 @@ func (r *relays) reply(id uint64, answers []answered) {
 		switch {
 		case a.err == nil:
 			c.finish(a.result, nil)
-		case c.retry && leaderless(a.err) || r.p.w.is(retryUnknown) && errors.Is(a.err, node.ErrUnknown):
+		case c.retry && leaderless(a.err):
 			c.Release()
 			again = append(again, c)
 		case leaderless(a.err):

@@ -180,6 +180,9 @@ func (a *applier) maybeSnapshot(asked bool) error {
 		clock: a.clock, body: body.Bytes()}
 	a.g.w.mutateSnapshot(one)
 	a.entriesSince, a.bytesSince = 0, 0
+	if a.g.w.is(compactEarly) {
+		a.g.truncate(one.index)
+	}
 	a.g.p.after(a.g.w.between(time.Millisecond, 50*time.Millisecond), func() { s.commit(one) })
 	return nil
 }

@@ -29,6 +29,7 @@ type stats struct {
 	outcomes [3]int
 	damages  int
 	mended   int
+	judged   int // operations that porcupine has seen
 	fenced   int
 }
 
@@ -88,8 +89,10 @@ func simulate(t *testing.T, seed uint64, p plan, m mutant, out io.Writer) (r res
 		w.hosts = append(w.hosts, newHost(w, uint64(id+1)))
 	}
 	w.net = newNetwork(w, p.config.replicas)
+	w.mutateWorld()
 	w.safety()
 	w.liveness()
+	w.oracle.checkHistory()
 	return r
 }
 
