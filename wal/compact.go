@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/connectraft/connect/internal/vfs"
 )
 
 // Compact says that a group does not need its entries up to index any more, and removes the
@@ -79,8 +81,7 @@ func (l *Log) maintain(rotated bool) error {
 		}
 	}
 	l.reclaim()
-	l.refreshSuperblock(rotated)
-	return nil
+	return l.refreshSuperblock(rotated)
 }
 
 // free removes segments that no group needs, with a sync if there are any.
@@ -190,17 +191,13 @@ const (
 //
 // A group that it does not list yet is written at once, before its first append returns: then no
 // group is forgotten, whatever becomes of the segments.
-func (l *Log) refreshSuperblock(rotated bool) {
+func (l *Log) refreshSuperblock(rotated bool) error {
 	l.super.rotated = l.super.rotated || rotated
 	if l.durable != l.active.end || l.super.sequence == l.sequence {
-		return
+		return nil
 	}
 	if l.super.unlisted {
-		if err := l.writeSuperblock(false); err != nil {
-			l.o.Logger.Warn("superblock not written", "error", err)
-			l.super.unlisted = true
-		}
-		return
+		return l.listGroups()
 	}
 	due := l.super.rotated
 	if !l.o.Inline {
@@ -211,4 +208,18 @@ func (l *Log) refreshSuperblock(rotated bool) {
 		l.super.rotated = false
 		l.worker.writeSuperblock(l.nextSuperblock(false))
 	}
+	return nil
+}
+
+// listGroups writes the superblock that names a new group. Without it the group must not be
+// acknowledged, so a failure ends the log.
+func (l *Log) listGroups() error {
+	err := l.writeSuperblock(false)
+	if errors.Is(err, vfs.ErrNoSpace) && l.giveUpBallast() {
+		err = l.writeSuperblock(false)
+	}
+	if err != nil {
+		return l.poison(err)
+	}
+	return nil
 }

@@ -44,7 +44,7 @@ type DamageError struct {
 	// File is the name of the file inside the log's directory, and Offset the first bad byte.
 	File   string `json:"file"`
 	Offset int64  `json:"offset"`
-	// Group is the raft group that is hit.
+	// Group is the raft group that is hit; 0: no group can be told from another any more.
 	Group uint64 `json:"group"`
 	// FirstIndex to LastIndex are the entries that are not there. LastIndex 0: how far the hole
 	// reaches is not known.
@@ -61,6 +61,10 @@ type DamageError struct {
 }
 
 func (e *DamageError) Error() string {
+	if e.Group == 0 {
+		return fmt.Sprintf("wal: damage in %s at offset %d: the log is unreadable: expected %s,"+
+			" found %s", e.File, e.Offset, e.Expected, e.Found)
+	}
 	last := "?"
 	if e.LastIndex != 0 {
 		last = fmt.Sprint(e.LastIndex)

@@ -20,7 +20,7 @@ import (
 //	80  u64  base           88  u64  base term       the log of the group begins behind base
 //	96  u32  entries
 //	100 u32  head bytes      of the payload, before padding to 8
-//	104 u32  head CRC        CRC32C of the head with its padding
+//	104 u32  payload sum     of the CRC32C of the head with its padding and those of the entries
 //	108 u32  header CRC      CRC32C of bytes 0 to 107
 //	112      payload: head (u64 floor with flagFence, raftpb.ConfState with flagConf), entries
 //
@@ -36,9 +36,11 @@ import (
 // frame that was shifted inside its segment never validates, and neither does one of another
 // segment or log, nor what a client wrote to look like one, short of guessing 32 bits of a secret.
 //
-// The payload is summed in parts, its head and each entry, and the header has their number and the
-// length of all: an entry read back later is verified without the rest of its frame, and no byte
-// is summed twice. State, first, prior term
+// The payload is summed in parts, its head and each entry: an entry read back later is verified
+// without the rest of its frame, and no byte is summed twice. The payload sum ties the parts to the
+// header, for parts of a frame that was torn may stand where parts of this one belong: it begins
+// with the CRC of the head, and for each entry is rotated by 5 bits and XORed with the entry's CRC.
+// State, first, prior term
 // and base stand in every header, so a frame that is lost is made good by the next one of its
 // group: by the log matching property (Raft thesis, 3.5) equal terms at first-1 mean equal logs
 // up to there.
@@ -86,17 +88,17 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // header is the decoded header of a frame.
 type header struct {
-	payloadBytes       uint32
-	kind               frameType
-	flags              uint8
-	sequence, previous uint64
-	durable            uint64
-	group              uint64
-	state              State
-	first, priorTerm   uint64
-	base, baseTerm     uint64
-	entries, headBytes uint32
-	headCRC, headerCRC uint32
+	payloadBytes          uint32
+	kind                  frameType
+	flags                 uint8
+	sequence, previous    uint64
+	durable               uint64
+	group                 uint64
+	state                 State
+	first, priorTerm      uint64
+	base, baseTerm        uint64
+	entries, headBytes    uint32
+	payloadSum, headerCRC uint32
 }
 
 func (h *header) has(flag uint8) bool { return h.flags&flag != 0 }
@@ -129,7 +131,7 @@ func (h *header) put(b []byte, salt uint32, offset int64) {
 	}
 	le.PutUint32(b[96:], h.entries)
 	le.PutUint32(b[100:], h.headBytes)
-	le.PutUint32(b[104:], h.headCRC)
+	le.PutUint32(b[104:], h.payloadSum)
 	h.headerCRC = crc32.Update(salt^uint32(offset), castagnoli, b[:108])
 	le.PutUint32(b[108:], h.headerCRC)
 }
@@ -154,7 +156,7 @@ func decodeHeader(b []byte, salt uint32, offset int64) (header, bool) {
 		first: le.Uint64(b[64:]), priorTerm: le.Uint64(b[72:]),
 		base: le.Uint64(b[80:]), baseTerm: le.Uint64(b[88:]),
 		entries: le.Uint32(b[96:]), headBytes: le.Uint32(b[100:]),
-		headCRC: le.Uint32(b[104:]), headerCRC: le.Uint32(b[108:]),
+		payloadSum: le.Uint32(b[104:]), headerCRC: le.Uint32(b[108:]),
 	}
 	if crc32.Update(salt^uint32(offset), castagnoli, b[:108]) != h.headerCRC {
 		return header{}, false

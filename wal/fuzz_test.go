@@ -47,8 +47,9 @@ func sign(b []byte, salt uint32, offset int64) {
 	le := binary.LittleEndian
 	le.PutUint16(b[6:], frameMagic)
 	at := int64(frameHeaderBytes) + alignUp(int64(le.Uint32(b[100:])), frameAlign)
+	sum := uint32(0)
 	if at <= int64(len(b)) {
-		le.PutUint32(b[104:], crc32.Update(salt, castagnoli, b[frameHeaderBytes:at]))
+		sum = crc32.Update(salt, castagnoli, b[frameHeaderBytes:at])
 	}
 	for at+entryHeaderBytes <= int64(len(b)) {
 		end := at + entryBytes(wordBytes(le.Uint32(b[at+4:])))
@@ -56,8 +57,10 @@ func sign(b []byte, salt uint32, offset int64) {
 			break
 		}
 		le.PutUint32(b[at:], crc32.Update(salt^uint32(offset+at), castagnoli, b[at+4:end]))
+		sum = addSum(sum, b[at:])
 		at = end
 	}
+	le.PutUint32(b[104:], sum)
 	le.PutUint32(b[108:], crc32.Update(salt^uint32(offset), castagnoli, b[:108]))
 }
 

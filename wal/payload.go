@@ -3,6 +3,7 @@ package wal
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"math/bits"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -82,20 +83,23 @@ func (h *header) headOf(payload []byte) (floor uint64, conf []byte) {
 func (h *header) verify(payload []byte, salt uint32, offset int64, places []location) (
 	[]location, bool) {
 	head := int(alignUp(int64(h.headBytes), frameAlign))
-	if crc32.Update(salt, castagnoli, payload[:head]) != h.headCRC {
-		return places, false
-	}
-	at := head
+	sum, at := crc32.Update(salt, castagnoli, payload[:head]), head
 	for range h.entries {
 		place := offset + frameHeaderBytes + int64(at)
 		word, term, size := entryAt(payload[at:], salt, place)
 		if size == 0 {
 			return places, false
 		}
+		sum = addSum(sum, payload[at:])
 		places = append(places, location{term: term, offset: uint32(place), word: word})
 		at += size
 	}
-	return places, at == len(payload)
+	return places, at == len(payload) && sum == h.payloadSum
+}
+
+// addSum adds the CRC of the entry at b to the sum of a payload.
+func addSum(sum uint32, b []byte) uint32 {
+	return bits.RotateLeft32(sum, 5) ^ binary.LittleEndian.Uint32(b)
 }
 
 // frameSource is what a frame is encoded from besides its header.
@@ -129,9 +133,11 @@ func putFrame(b []byte, h *header, src *frameSource, salt uint32, base int64) []
 	b = append(b, src.conf...)
 	h.headBytes = uint32(len(b) - at - frameHeaderBytes)
 	b = pad(b, at, frameAlign)
-	h.headCRC = crc32.Update(salt, castagnoli, b[at+frameHeaderBytes:])
+	h.payloadSum = crc32.Update(salt, castagnoli, b[at+frameHeaderBytes:])
 	for _, e := range src.entries {
+		start := len(b)
 		b = putEntry(b, e, salt, base)
+		h.payloadSum = addSum(h.payloadSum, b[start:])
 	}
 	h.entries = uint32(len(src.entries))
 	h.payloadBytes = uint32(len(b) - at - frameHeaderBytes)

@@ -193,7 +193,7 @@ func (c *cursor) knownDurable() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	end = max(end, c.seen)
+	end = max(end, c.seen, c.file.proven)
 	if c.super != nil && c.super.segment == c.file.id {
 		end = max(end, c.super.durable)
 	}

@@ -110,6 +110,9 @@ func (r *recovery) read() error {
 	if err := r.checkIdentity(); err != nil {
 		return err
 	}
+	if err := r.checkFresh(); err != nil {
+		return err
+	}
 	if err := r.link(); err != nil {
 		return err
 	}
@@ -197,6 +200,25 @@ func (r *recovery) lostEnd() bool {
 	return r.super.sequence > max(r.sequence, 1) || r.super.segment > newest
 }
 
+// checkFresh refuses segments that nobody can read, with Repair too: superblock and headers are lost,
+// and with them the salt of every checksum. A new log has none, because its superblock comes first.
+func (r *recovery) checkFresh() error {
+	if r.identity != (Identity{}) {
+		return nil
+	}
+	for _, f := range r.files {
+		zero, err := f.scan.zeroUntil(0, f.scan.size)
+		if err != nil {
+			return fmt.Errorf("wal: read segment %d: %w", f.id, err)
+		}
+		if !zero {
+			return &DamageError{File: segmentName(f.id), Expected: "a segment header or a superblock",
+				Found: "neither"}
+		}
+	}
+	return nil
+}
+
 func (r *recovery) checkIdentity() error {
 	want := r.log.o.Identity
 	if r.identity == (Identity{}) {
@@ -226,6 +248,9 @@ func (r *recovery) link() error {
 		touched = touched || written
 	}
 	for _, f := range r.files[n:] {
+		if n > 0 && f.valid && f.previous == r.files[n-1].id {
+			r.files[n-1].proven = f.previousEnd
+		}
 		// An activation that a crash has torn may have left frames that are valid in this file; a
 		// file newer than that must not be used before it has gone.
 		if touched || f.scan.size != r.log.o.SegmentBytes || len(r.spares) >= preparedMax {

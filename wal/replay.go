@@ -37,6 +37,8 @@ type groupReplay struct {
 	// commit is the commit index in the last frame that told how the log stands: no frame that is
 	// lost behind that has replaced anything up to there.
 	commit uint64
+	// claims are the lost frames that frames of the group have told of, until one makes them good.
+	claims []uint64
 	// removed is the sequence of the frame that removed the group last, if it has not come back.
 	removed uint64
 }
@@ -99,11 +101,15 @@ func (r *replay) apply(h *header, payload []byte, places []location, s *segment,
 	linked := h.previous == g.sequence
 	markLost := !linked && (!known || h.base != g.mark.Index)
 	if !linked {
-		r.claim(h.previous)
+		info.claims = append(info.claims, h.previous)
 	}
 	gap := !linked && info.confirmed < len(r.regions)
 	if h.kind != frameFill { // which does not tell how the log stands
 		info.confirmed = len(r.regions)
+		for _, sequence := range info.claims {
+			r.claim(sequence)
+		}
+		info.claims = info.claims[:0]
 	}
 	if h.kind == frameRemove {
 		g.clear()

@@ -256,6 +256,12 @@ func (r *recovery) tidy() error {
 	}
 	l.beginRound()
 	l.reclaim()
+	if r.super != nil && r.super.clean {
+		// From here on the clean one would be a lie.
+		if err := l.writeSuperblock(false); err != nil {
+			return err
+		}
+	}
 	if l.super.sequence != l.sequence {
 		l.worker.writeSuperblock(l.nextSuperblock(false))
 	}

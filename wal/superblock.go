@@ -36,7 +36,9 @@ const (
 	superblockHeadBytes  = 136
 	superblockGroupBytes = 64
 	superblockBytesMax   = 1 << 30
-	superblockClean      = 1
+	// superblockRoom is allocated in advance, so that new groups find room on a full disk.
+	superblockRoom  = 2 << 10
+	superblockClean = 1
 )
 
 var superblockNames = [2]string{"superblock.a", "superblock.b"}
@@ -116,6 +118,24 @@ func decodeSuperblock(b []byte) (*superblock, bool) {
 	return s, true
 }
 
+// checkSuperblockVersion returns an error for a superblock that is whole and of another version,
+// nil for what is none.
+func checkSuperblockVersion(b []byte) error {
+	le := binary.LittleEndian
+	if len(b) < superblockHeadBytes+8 || string(b[:8]) != superblockMagic {
+		return nil
+	}
+	size := int64(le.Uint32(b[12:]))
+	if size < superblockHeadBytes || size > int64(len(b)) ||
+		crc32.Checksum(b[:size-4], castagnoli) != le.Uint32(b[size-4:]) {
+		return nil
+	}
+	if v := le.Uint32(b[8:]); v != formatVersion {
+		return fmt.Errorf("format version %d, this program reads %d", v, formatVersion)
+	}
+	return nil
+}
+
 // superState is what the log remembers of its superblocks.
 type superState struct {
 	// io serialises the writes of the appender and the worker; it is held across them.
@@ -178,6 +198,9 @@ func (st *superState) create(fs vfs.FS, dir string) error {
 			return fmt.Errorf("wal: create superblock: %w", err)
 		}
 		st.files[i], created = f, true
+		if err := f.Preallocate(superblockRoom); err != nil {
+			return fmt.Errorf("wal: create superblock: %w", err)
+		}
 	}
 	if !created {
 		return nil
@@ -199,10 +222,10 @@ func readSuperblock(f vfs.File) (*superblock, error) {
 		return nil, err
 	}
 	s, ok := decodeSuperblock(b)
-	if !ok {
-		return nil, nil
+	if ok {
+		return s, nil
 	}
-	return s, nil
+	return nil, checkSuperblockVersion(b)
 }
 
 // write writes an encoded superblock over the older one, and syncs it. One that is older than what

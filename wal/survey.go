@@ -19,6 +19,9 @@ type segmentFile struct {
 	given bool
 	// valid says that the file begins with a header of this log under this name.
 	valid bool
+	// proven is up to where the file is known to have been synced from the header of a segment
+	// behind it that does not count.
+	proven int64
 	// sealed is where the frames that count end, as the segment after it says; -1: not known.
 	sealed int64
 }
