@@ -64,21 +64,25 @@ func (r *Reader) open() error {
 		return errors.Join(err, f.Close())
 	}
 	r.meta = m.Meta
-	err = guard(func() (err error) {
-		r.db, err = bbolt.Open(r.path, 0, &bbolt.Options{
+	var system error // no room to map the file, a lock: that says nothing about the file
+	err = guard(func() error {
+		r.db, system = bbolt.Open(r.path, 0, &bbolt.Options{
 			ReadOnly: true, Timeout: lockTimeout, NoStatistics: true,
 			OpenFile: func(string, int, os.FileMode) (*os.File, error) { return f, nil },
 		})
-		if err != nil {
-			return err
+		if system == nil {
+			r.tx, system = r.db.Begin(false)
 		}
-		if r.tx, err = r.db.Begin(false); err != nil {
-			return err
+		if system != nil {
+			return nil
 		}
 		return r.begin()
 	})
 	if r.db == nil {
 		_ = f.Close() // bbolt closes it on an error but not on a panic; nothing was written
+	}
+	if system != nil {
+		return fmt.Errorf("snap: load %s: %w", r.path, system)
 	}
 	return r.damaged("database", "one that opens", err)
 }

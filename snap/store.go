@@ -58,7 +58,7 @@ func Open(dir string, o Options) (*Store, error) {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
 	s.mu.entries = make(map[identity]*entry)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(filepath.Clean(dir)); err != nil {
 		return nil, fmt.Errorf("snap: open store: %w", err)
 	}
 	files, err := os.ReadDir(dir)
@@ -70,14 +70,25 @@ func Open(dir string, o Options) (*Store, error) {
 			return nil, fmt.Errorf("snap: open store: %w", err)
 		}
 	}
-	// One sync makes the directory itself and the removals durable.
-	if err := syncDir(filepath.Dir(filepath.Clean(dir))); err != nil {
-		return nil, fmt.Errorf("snap: open store: %w", err)
-	}
+	// One sync makes the removals durable.
 	if err := syncDir(dir); err != nil {
 		return nil, fmt.Errorf("snap: open store: %w", err)
 	}
 	return s, nil
+}
+
+// makeDir makes a directory and its missing parents, and makes the name of each durable.
+func makeDir(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, os.ErrNotExist) {
+		if err = makeDir(filepath.Dir(dir)); err == nil {
+			err = os.Mkdir(dir, 0o700)
+		}
+	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
 }
 
 // discover takes one name found in the directory: it removes a leftover, indexes a snapshot and
@@ -109,8 +120,14 @@ func (s *Store) discover(name string) error {
 		s.logger.Warn("snapshot is damaged", "file", path, "error", damage)
 		e.damage, err = damage, nil
 	}
+	if err != nil {
+		// One bad sector in an old snapshot must not take the others along.
+		s.logger.Warn("snapshot cannot be read", "file", path, "error", err)
+		e.damage = &DamageError{File: path, Offset: -1, What: "trailer",
+			Expected: "one that can be read", Found: err.Error()}
+	}
 	s.mu.entries[id] = e
-	return err
+	return nil
 }
 
 // checkIdentity compares what a file says of itself with what its name says.

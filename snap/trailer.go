@@ -59,11 +59,12 @@ func parseTrailer(file string, size int64, tail []byte) (Manifest, error) {
 		return damage(size-8, "trailer magic", fmt.Sprintf("%q", trailerMagic),
 			fmt.Sprintf("%q", magic))
 	}
-	metaLength := int(binary.BigEndian.Uint32(footer[40:]))
-	if metaLength > len(tail)-footerBytes {
+	claimed := binary.BigEndian.Uint32(footer[40:])
+	if int64(claimed) > int64(len(tail)-footerBytes) {
 		return damage(footerAt+40, "meta length",
-			fmt.Sprintf("at most %d", len(tail)-footerBytes), metaLength)
+			fmt.Sprintf("at most %d", len(tail)-footerBytes), claimed)
 	}
+	metaLength := int(claimed)
 	covered := tail[len(tail)-footerBytes-metaLength : len(tail)-12]
 	if sum, want := castagnoli(covered), binary.BigEndian.Uint32(footer[44:]); sum != want {
 		return damage(footerAt-int64(metaLength), "trailer checksum",

@@ -117,11 +117,20 @@ func receive(f *os.File, m Manifest, body io.Reader) error {
 	return nil
 }
 
+// idleReadsMax is how often in a row a body may return nothing.
+const idleReadsMax = 100
+
 // fill copies exactly size bytes of body. It tells an error of reading from one of writing.
 func fill(f *os.File, size int64, body io.Reader) error {
 	buffer := make([]byte, hashBytes)
+	idle := 0
 	for at := int64(0); ; {
 		n, err := body.Read(buffer)
+		if n > 0 || err != nil {
+			idle = 0
+		} else if idle++; idle > idleReadsMax {
+			return fmt.Errorf("snap: receive: after %d of %d bytes: %w", at, size, io.ErrNoProgress)
+		}
 		if int64(n) > size-at {
 			return fmt.Errorf("%w: more than the %d bytes promised", ErrMismatch, size)
 		}
