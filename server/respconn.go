@@ -16,6 +16,8 @@ import (
 
 const (
 	windowCommands = 1024      // started and not answered, per connection
+	windowReads    = 16        // the same for reads at first; see adapt
+	windowBytes    = 1 << 20   // of the answers to one window of reads, as far as that can be known
 	arenaBytes     = 4 << 10   // commands are encoded into pieces of memory of this size
 	outBytesFlush  = 256 << 10 // replies are sent before the end of a batch when there are so many
 	outBytesKeep   = 64 << 10  // a larger buffer of replies is given back
@@ -35,6 +37,7 @@ type respConn struct {
 	calls   []respCall  // in flight, in the order of their replies
 	kind    commandKind // of all of calls
 	started time.Time   // when the first of calls was
+	reads   int         // started and not answered, at most windowCommands
 	arena   []byte      // its unused capacity takes the next encoded command
 	out     []byte      // replies that were not sent yet
 	closing bool        // nothing more is read
@@ -48,7 +51,7 @@ type respCall struct {
 }
 
 func newRespConn(s *Server, conn net.Conn, id int64, in *inBuffer) *respConn {
-	return &respConn{server: s, conn: conn, id: id, in: in,
+	return &respConn{server: s, conn: conn, id: id, in: in, reads: windowReads,
 		parser: respParser{bytesMax: int(s.config.Limits.Command)}}
 }
 
@@ -111,7 +114,7 @@ func (c *respConn) command(words [][]byte) {
 		c.refuse(wrongArity(spec.name))
 		return
 	}
-	if len(c.calls) == windowCommands || (c.kind != spec.kind && len(c.calls) > 0) {
+	if len(c.calls) >= c.window(spec.kind) || (c.kind != spec.kind && len(c.calls) > 0) {
 		c.settle()
 	}
 	if len(c.calls) == 0 {
@@ -170,6 +173,26 @@ func (c *respConn) encode(name string, args [][]byte) []byte {
 	return c.arena[start:len(c.arena):len(c.arena)]
 }
 
+// window returns how many commands of a kind may be in flight.
+func (c *respConn) window(kind commandKind) int {
+	if kind == kindRead {
+		return c.reads
+	}
+	return windowCommands
+}
+
+// adapt makes the window of reads fit the answers to the last one. The answers of a window are in
+// memory together, and a read of a few bytes may have an answer of a MiB: a connection whose answers
+// are large asks for few at a time, and one whose answers are small soon for as many as it likes.
+func (c *respConn) adapt(count, bytes int) {
+	switch {
+	case bytes > windowBytes:
+		c.reads = max(1, min(c.reads, count*windowBytes/bytes))
+	case count >= c.reads:
+		c.reads = min(2*c.reads, windowCommands)
+	}
+}
+
 // settle waits for everything in flight and appends the replies.
 func (c *respConn) settle() {
 	if len(c.calls) == 0 {
@@ -178,6 +201,7 @@ func (c *respConn) settle() {
 	timeout := c.server.config.Limits.RequestTimeout
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	answers := 0
 	for i, waiting := range c.calls {
 		if waiting.call == nil {
 			c.out = append(c.out, waiting.reply...)
@@ -192,6 +216,7 @@ func (c *respConn) settle() {
 		}
 		c.server.metrics.observe(c.kind, err, time.Since(c.started))
 		if err == nil {
+			answers += len(result.Answer)
 			c.out = append(c.out, result.Answer...)
 		} else {
 			c.out = redcon.AppendError(c.out, c.server.failure(err, c.kind).text)
@@ -199,6 +224,9 @@ func (c *respConn) settle() {
 		if len(c.out) >= outBytesFlush {
 			c.flushEarly()
 		}
+	}
+	if c.kind == kindRead {
+		c.adapt(len(c.calls), answers)
 	}
 	clear(c.calls)
 	c.calls = c.calls[:0]

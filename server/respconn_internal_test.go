@@ -51,3 +51,25 @@ func TestRepliesToShortCommandsAreBounded(t *testing.T) {
 		t.Errorf("%d bytes of replies in one piece, want at most %d", conn.largest, limit)
 	}
 }
+
+func TestWindowOfReadsFitsTheAnswers(t *testing.T) {
+	for _, test := range []struct {
+		name                       string
+		reads, count, bytes, later int
+	}{
+		{"small answers, a full window", 16, 16, 1600, 32},
+		{"small answers, few reads", 16, 3, 300, 16},
+		{"not beyond the limit", 1000, 1000, 5000, windowCommands},
+		{"just fitting", 16, 16, windowBytes, 32},
+		{"twice as much as fits", 16, 16, 2 * windowBytes, 8},
+		{"each as large as a window", 16, 16, 16 * windowBytes, 1},
+		{"one larger than a window", 1, 1, 9 * windowBytes, 1},
+		{"few and large", 1024, 2, 4 * windowBytes, 1},
+		{"small again", 1, 1, 100, 2},
+	} {
+		c := &respConn{reads: test.reads}
+		if c.adapt(test.count, test.bytes); c.reads != test.later {
+			t.Errorf("%s: %d reads, want %d", test.name, c.reads, test.later)
+		}
+	}
+}
