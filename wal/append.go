@@ -81,6 +81,9 @@ func (l *Log) tryWrite(need int64) (rotated bool, _ error) {
 	if err := l.checkReserve(need); err != nil {
 		return false, err
 	}
+	if err := l.reserveSuperblock(); err != nil {
+		return false, err
+	}
 	target, at, sequence := l.active, l.active.end, l.sequence
 	l.attempt++
 	l.buf = l.buf[:0]

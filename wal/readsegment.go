@@ -75,7 +75,7 @@ func (c *cursor) step() (bool, error) {
 		return false, err
 	}
 	if c.at >= known {
-		return false, nil
+		return false, c.endOfLog(status, &h)
 	}
 	if c.live && !c.fresh {
 		// The buffer may be older than what says that this place was durable, so all of it is read
@@ -92,6 +92,20 @@ func (c *cursor) step() (bool, error) {
 		return true, c.accept(&h, nil, nil, true)
 	}
 	return c.resync(status, &h, known)
+}
+
+// endOfLog returns the error of a disk that refuses to read what stands at the cursor, where no
+// valid frame does. What cannot be read is no torn write: it may well have been acknowledged. After a
+// clean close the superblock says that nothing follows.
+func (c *cursor) endOfLog(status frameStatus, h *header) error {
+	if s := c.super; s != nil && s.clean && s.segment == c.file.id && s.durable == c.at {
+		return nil
+	}
+	size := int64(frameHeaderBytes)
+	if status != frameNone {
+		size = h.frameBytes()
+	}
+	return c.file.scan.refusal(c.at, c.at+size)
 }
 
 // endActivation lets the replay know when every checkpoint of the segment has been read.

@@ -96,6 +96,12 @@ func (r *replay) claim(sequence uint64) {
 // true. The segment of places is filled in.
 func (r *replay) apply(h *header, payload []byte, places []location, s *segment, lost bool) error {
 	g, info := r.group(h.group)
+	if h.previous == 0 && g.sequence != 0 && h.kind != frameRemove {
+		// The frame that removed the group is lost: this is the first one of another life.
+		g.clear()
+		info = &groupReplay{}
+		r.info[g] = info
+	}
 	known := g.sequence != 0
 	// A frame of the group before this one is lost. If the base is another now, that was maybe a mark.
 	linked := h.previous == g.sequence

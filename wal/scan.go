@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"os"
 )
 
 // scanBytes is how much a scanner reads at once, unless a frame is larger.
@@ -27,6 +28,9 @@ type scanner struct {
 	size int64
 	buf  []byte // holds the file from offset from on
 	from int64
+	// refused are the pieces, by their number, that the disk did not read. Their bytes are taken for
+	// zeros.
+	refused map[int64]error
 	// progress is called with the bytes of each read.
 	progress func(n int)
 	// places are the entries of the frame that frame returned last.
@@ -67,13 +71,48 @@ func (s *scanner) fill(offset, n int64) error {
 	}
 	s.from = offset
 	rest := s.buf[len(kept):]
-	read, err := s.file.ReadAt(rest, offset+int64(len(kept)))
-	if err != nil && !(errors.Is(err, io.EOF) && read == len(rest)) {
+	at := offset + int64(len(kept))
+	read, err := s.file.ReadAt(rest, at)
+	switch {
+	case err == nil || errors.Is(err, io.EOF) && read == len(rest):
+	case errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed):
 		s.buf = s.buf[:0]
 		return err
+	default:
+		s.readPieces(rest, at)
 	}
 	if s.progress != nil {
-		s.progress(read)
+		s.progress(len(rest))
+	}
+	return nil
+}
+
+// pieceBytes is the unit in which a file is read that the disk refuses to read as a whole.
+const pieceBytes = 4 << 10
+
+// readPieces reads what a large read could not, piece by piece.
+func (s *scanner) readPieces(b []byte, at int64) {
+	for len(b) > 0 {
+		number := at / pieceBytes
+		p := b[:min((number+1)*pieceBytes-at, int64(len(b)))]
+		n, err := s.file.ReadAt(p, at)
+		if err != nil && !(errors.Is(err, io.EOF) && n == len(p)) {
+			clear(p)
+			if s.refused == nil {
+				s.refused = make(map[int64]error)
+			}
+			s.refused[number] = err
+		}
+		b, at = b[len(p):], at+int64(len(p))
+	}
+}
+
+// refusal returns the error of the disk if it refused to read some of [from, to).
+func (s *scanner) refusal(from, to int64) error {
+	for number := from / pieceBytes; len(s.refused) > 0 && number*pieceBytes < to; number++ {
+		if err := s.refused[number]; err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ const (
 	superblockHeadBytes  = 136
 	superblockGroupBytes = 64
 	superblockBytesMax   = 1 << 30
-	// superblockRoom is allocated in advance, so that new groups find room on a full disk.
+	// superblockRoom is allocated from the start; it grows before a group is taken in that needs more.
 	superblockRoom  = 2 << 10
 	superblockClean = 1
 )
@@ -145,6 +145,8 @@ type superState struct {
 	// counter is newest.
 	slot   int
 	newest uint64
+	// room is what both files have allocated.
+	room int64
 
 	// What follows belongs to the appender.
 
@@ -186,7 +188,7 @@ func (st *superState) open(fs vfs.FS, dir string) (*superblock, error) {
 	return newest, nil
 }
 
-// create makes the files that do not exist, durably.
+// create makes the files that do not exist, durably, and room in both.
 func (st *superState) create(fs vfs.FS, dir string) error {
 	created := false
 	for i, name := range superblockNames {
@@ -198,15 +200,57 @@ func (st *superState) create(fs vfs.FS, dir string) error {
 			return fmt.Errorf("wal: create superblock: %w", err)
 		}
 		st.files[i], created = f, true
-		if err := f.Preallocate(superblockRoom); err != nil {
-			return fmt.Errorf("wal: create superblock: %w", err)
-		}
+	}
+	if err := st.reserve(superblockRoom); err != nil {
+		return err
 	}
 	if !created {
 		return nil
 	}
 	if err := fs.SyncDir(dir); err != nil {
 		return fmt.Errorf("wal: sync %s: %w", dir, err)
+	}
+	return nil
+}
+
+// reserve makes sure that both files have room for a superblock of so many bytes.
+func (st *superState) reserve(bytes int64) error {
+	if bytes <= st.room {
+		return nil
+	}
+	st.io.Lock()
+	defer st.io.Unlock()
+	room := int64(superblockRoom)
+	for room < bytes {
+		room *= 2
+	}
+	for i, f := range st.files {
+		size, err := f.Size()
+		if err == nil && size < room {
+			err = f.Preallocate(room)
+		}
+		if err != nil {
+			return fmt.Errorf("wal: make room in %s: %w", superblockNames[i], err)
+		}
+	}
+	st.room = room
+	return nil
+}
+
+// reserveSuperblock makes room for the new groups of this round, before anything is written.
+func (l *Log) reserveSuperblock() error {
+	groups := len(l.super.listed)
+	for i := range l.staged {
+		if !l.super.listed[l.staged[i].header.group] {
+			groups++
+		}
+	}
+	if groups == len(l.super.listed) {
+		return nil
+	}
+	err := l.super.reserve(superblockHeadBytes + superblockGroupBytes*int64(groups) + 8)
+	if err != nil {
+		return l.spaceError(err)
 	}
 	return nil
 }

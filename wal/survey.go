@@ -123,7 +123,7 @@ func (f *segmentFile) active(super *superblock) (used, written bool, _ error) {
 		}
 	}
 	end, found, err := f.scan.durableEnd(0)
-	return end > 0, f.valid || found, err
+	return end > 0, f.valid || found || len(f.scan.refused) > 0, err
 }
 
 // activationWhole says whether every frame of the activation verifies.
