@@ -123,11 +123,17 @@ pid_of() {
 	[[ ${args% } == "$want" ]] && echo "$pid"
 }
 
+# launch starts a node. It waits until the new process has become the node: before that it has the
+# command line of this script, and would be taken for a node that has ended.
 launch() {
 	nohup "$dir/bin/$app" -config "$dir/cluster.toml" -id "$1" -data "$dir/$1" \
 		>>"$dir/$1.log" 2>&1 </dev/null &
-	echo $! >"$dir/$1.pid"
-	disown $! # or bash reports the end of a killed node
+	local pid=$! deadline=$((SECONDS + 10))
+	echo "$pid" >"$dir/$1.pid"
+	disown "$pid" # or bash reports the end of a killed node
+	until pid_of "$1" >/dev/null || ! kill -0 "$pid" 2>/dev/null || ((SECONDS >= deadline)); do
+		sleep 0.01
+	done
 }
 
 # end sends a signal to a node and waits until it is gone.
