@@ -23,21 +23,31 @@ const crashSeedsDefault = 8
 // TestCrashEnumeration crashes random workloads at every operation in every way the file system
 // model knows, and holds each image against the history of its workload.
 func TestCrashEnumeration(t *testing.T) {
-	seen, ran := newImageSet(), 0
+	seen, ran, crossed := newImageSet(), 0, map[string]int{}
 	for seed := range uint64(*crashSeeds) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			w := newWorkload(t, seed)
-			w.run(60)
-			w.expectCrossings()
+			w.runLong()
 			w.close()
+			for _, what := range crossings {
+				crossed[what] += w.did[what]
+			}
 			enumerate(t, w, seen, *imagesMax / *crashSeeds)
 			ran++
 		})
 	}
 	t.Logf("%d distinct images checked, %d of them of crashes during recovery",
 		seen.len(), seen.recoveries())
-	if want := crashImages; seen.len() < want && *imagesMax == want && ran == crashSeedsDefault && !t.Failed() {
-		t.Errorf("%d distinct images, want %d", seen.len(), want)
+	if ran < crashSeedsDefault || t.Failed() {
+		return
+	}
+	for _, what := range crossings {
+		if crossed[what] < 5 {
+			t.Errorf("%d times %s in all workloads: too few", crossed[what], what)
+		}
+	}
+	if *imagesMax == crashImages && seen.len() < crashImages {
+		t.Errorf("%d distinct images, want %d", seen.len(), crashImages)
 	}
 }
 
@@ -48,36 +58,52 @@ func TestCrashEnumerationWithWorker(t *testing.T) {
 	w := unopenedWorkload(t, 100)
 	w.options.Inline = false
 	w.open()
-	w.run(60)
+	w.runLong()
 	w.close()
-	w.expectCrossings()
 	enumerate(t, w, seen, *imagesMax / *crashSeeds / 2)
 	t.Logf("%d distinct images checked, %d of them of crashes during recovery",
 		seen.len(), seen.recoveries())
 }
 
-// expectCrossings fails if a workload was too tame to prove anything.
-func (w *workload) expectCrossings() {
+// runLong runs a workload until it has made enough segments, and has let enough of them go.
+func (w *workload) runLong() {
 	w.t.Helper()
-	counts := map[vfs.OpKind]int{}
-	gone := 0
+	w.run(60)
+	for range 200 {
+		if w.segmentsMade() >= 5 && w.segmentsFreed() >= 3 {
+			return
+		}
+		w.step()
+	}
+	w.t.Fatalf("%d segments were made and %d became free: too few", w.segmentsMade(),
+		w.segmentsFreed())
+}
+
+func (w *workload) segmentsMade() int {
+	return w.countOps(func(op *vfs.Op) bool {
+		return op.Kind == vfs.OpRename && strings.HasSuffix(op.NewName, ".wal")
+	})
+}
+
+// segmentsFreed counts the segments that were removed, or used again under another name.
+func (w *workload) segmentsFreed() int {
+	return w.countOps(func(op *vfs.Op) bool {
+		return op.Kind&(vfs.OpRemove|vfs.OpRename) != 0 && strings.HasSuffix(op.Name, ".wal")
+	})
+}
+
+func (w *workload) countOps(is func(*vfs.Op) bool) (n int) {
 	for position := range w.recording.Len() {
-		op := w.recording.Op(position)
-		if strings.Contains(op.Name, ".wal") {
-			counts[op.Kind]++
-		}
-		if op.Kind&(vfs.OpRemove|vfs.OpRename) != 0 && strings.HasSuffix(op.Name, ".wal") {
-			gone++ // removed, or used again under another name
+		if is(w.recording.Op(position)) {
+			n++
 		}
 	}
-	for _, kind := range []vfs.OpKind{vfs.OpRename, vfs.OpWrite, vfs.OpSyncData} {
-		if counts[kind] < 5 {
-			w.t.Fatalf("%d operations %v on segments: too few", counts[kind], kind)
-		}
-	}
-	if gone < 3 {
-		w.t.Fatalf("%d segments became free: too few", gone)
-	}
+	return n
+}
+
+// crossings are what the workloads together must do a few times each, or they prove nothing.
+var crossings = []string{
+	"suffix overwrite", "snapshot mark", "compact", "remove group", "close", "kill",
 }
 
 // imageSet counts distinct images over all workloads.
@@ -148,47 +174,65 @@ type job struct {
 func enumerate(t *testing.T, w *workload, seen *imageSet, limit int) {
 	t.Helper()
 	w.recording.Stop()
-	stride, every := 1, recoveryEvery/10
+	total, every := 0, recoveryEvery/10
 	if limit > 0 {
 		every = recoveryEvery
-		total := 0
 		w.eachImage(func(job) bool { total++; return true })
-		stride = max(1, total/limit)
 	}
-	jobs := make(chan job)
-	var failed sync.Once
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
+	pool := startCheckers(t, w, seen)
+	defer pool.wait()
+	n, picked := 0, 0
+	w.eachImage(func(j job) bool {
+		n++
+		if limit > 0 && limit < total && n*limit/total == (n-1)*limit/total {
+			return true
+		}
+		picked++
+		j.deep = picked%every == 0
+		return pool.put(j)
+	})
+}
+
+// checkers are two goroutines that check images until one is wrong.
+type checkers struct {
+	jobs   chan job
+	failed chan struct{}
+	done   sync.WaitGroup
+}
+
+func startCheckers(t *testing.T, w *workload, seen *imageSet) *checkers {
+	c := &checkers{jobs: make(chan job), failed: make(chan struct{})}
+	var once sync.Once
 	for range 2 {
-		wg.Go(func() {
-			for j := range jobs {
+		c.done.Go(func() {
+			for j := range c.jobs {
 				if err := w.check(j, seen); err != nil {
-					failed.Do(func() {
+					once.Do(func() {
 						t.Errorf("after %d images: crash behind operation %d (%s), image %v: %v",
 							seen.len(), j.position, w.opBefore(j.position), j.image, err)
-						close(stop)
+						close(c.failed)
 					})
 					return
 				}
 			}
 		})
 	}
-	n := 0
-	w.eachImage(func(j job) bool {
-		n++
-		if n%stride != 0 {
-			return true
-		}
-		j.deep = n/stride%every == 0
-		select {
-		case jobs <- j:
-			return true
-		case <-stop:
-			return false
-		}
-	})
-	close(jobs)
-	wg.Wait()
+	return c
+}
+
+// put gives an image to a checker; false says that one was wrong.
+func (c *checkers) put(j job) bool {
+	select {
+	case c.jobs <- j:
+		return true
+	case <-c.failed:
+		return false
+	}
+}
+
+func (c *checkers) wait() {
+	close(c.jobs)
+	c.done.Wait()
 }
 
 // eachImage yields the images that differ from all others of the same bounds.

@@ -38,6 +38,8 @@ type workload struct {
 	mayFail bool
 	err     error
 	full    int
+	// did counts the steps by what they cross.
+	did map[string]int
 	// peaceful workloads close and are never killed.
 	peaceful bool
 	// serial makes the bytes of every entry different from those of all others.
@@ -65,7 +67,7 @@ func unopenedWorkload(t testing.TB, seed uint64) *workload {
 	fs := vfs.NewMem()
 	return &workload{
 		t: t, fs: fs, recording: fs.Record(), rng: rand.New(rand.NewPCG(seed, 1)),
-		history: history{models: []model{{}}}, options: crashOptions(fs),
+		history: history{models: []model{{}}}, options: crashOptions(fs), did: map[string]int{},
 	}
 }
 
@@ -90,6 +92,7 @@ func (w *workload) call(what string, acknowledges bool, changes []model, run fun
 		return
 	}
 	before := w.history.now()
+	w.did[what]++
 	c := call{what: what, start: w.recording.Len()}
 	w.history.models = append(w.history.models, changes...)
 	err := run()
@@ -149,6 +152,7 @@ func (w *workload) kill() {
 		w.close()
 		w.open()
 	default:
+		w.did["kill"]++
 		w.fs.Kill()
 		w.log = nil
 		w.open()
@@ -207,6 +211,7 @@ func (w *workload) update(group uint64, current groupModel) wal.Update {
 		low := max(state.Commit, current.mark.Index) + 1
 		if low < from && w.rng.IntN(2) == 0 {
 			from = low + w.rng.Uint64N(from-low)
+			w.did["suffix overwrite"]++
 		}
 	}
 	state.Term = max(state.Term, 1)
@@ -221,6 +226,7 @@ func (w *workload) update(group uint64, current groupModel) wal.Update {
 
 // install makes the update of a snapshot that was received.
 func (w *workload) install(group uint64, current groupModel) wal.Update {
+	w.did["snapshot mark"]++
 	state := current.state
 	state.Term++
 	mark := wal.Mark{
