@@ -107,3 +107,31 @@ func TestRestartsDoNotPileUpFiles(t *testing.T) {
 		t.Errorf("%d bytes after 60 restarts, %d after 11", now, used)
 	}
 }
+
+// TestWritesCoverWholeSectors is why a disk that spoils the whole sector in which a power cut stops
+// a write cannot take acknowledged bytes along: no two writes to a segment share a sector.
+func TestWritesCoverWholeSectors(t *testing.T) {
+	const sector = 512
+	w := newWorkload(t, 2)
+	w.runLong()
+	w.close()
+	files := map[string]bool{}
+	for position := range w.recording.Len() {
+		op := w.recording.Op(position)
+		if op.Kind != vfs.OpWrite || !strings.Contains(op.Name, ".wal") {
+			continue
+		}
+		if op.Offset%sector != 0 || len(op.Data)%sector != 0 {
+			t.Errorf("%v does not cover whole sectors", op)
+		}
+		files[op.Name] = true
+	}
+	if len(files) < 5 {
+		t.Errorf("only %d segments were written", len(files))
+	}
+	for replay := w.recording.Replay(); replay.Next(); {
+		for image := range replay.CrashImages(vfs.ImagePolicy{Classes: vfs.ClassSharedSector}) {
+			t.Fatalf("a power cut may spoil durable bytes: %v", image)
+		}
+	}
+}
