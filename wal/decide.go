@@ -63,8 +63,8 @@ func (r *recovery) applyFloorsInside() {
 	}
 	for _, sg := range r.super.groups {
 		g, info := r.replay.group(sg.id)
-		gone := max(info.removed, r.replay.complete)
-		if g.sequence < sg.sequence && (g.sequence != 0 || gone < sg.sequence) {
+		since := max(info.removed+1, r.replay.complete) // from here on a frame may have made the group
+		if g.sequence < sg.sequence && (g.sequence != 0 || since <= sg.sequence) {
 			r.applyFloor(g, info, &sg)
 		}
 	}
