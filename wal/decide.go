@@ -74,7 +74,7 @@ func (r *recovery) applyFloorsInside() {
 // had changed nothing but the state, nothing is lost at all.
 func (r *recovery) applyFloor(g *Group, info *groupReplay, sg *superblockGroup) {
 	known, commit := g.sequence != 0, info.commit
-	g.sequence, g.state = sg.sequence, sg.state
+	g.sequence, g.state = sg.sequence, g.state.merge(sg.state)
 	if sg.fence > 0 {
 		g.fenced, g.floor = true, max(g.floor, sg.fence-1)
 	}

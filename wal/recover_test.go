@@ -324,7 +324,7 @@ func runModel(t *testing.T, seed uint64) {
 			term += rnd.Uint64N(2)
 			u := wal.Update{Group: id}
 			if rnd.IntN(3) > 0 {
-				m.state = wal.State{Term: term, Vote: rnd.Uint64N(5), Commit: m.state.Commit}
+				m.state = wal.State{Term: term, Vote: 1 + term%4, Commit: m.state.Commit}
 				u.State = new(m.state)
 			}
 			if rnd.IntN(4) > 0 || u.State == nil {

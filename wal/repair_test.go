@@ -103,7 +103,7 @@ func repairStep(t *testing.T, rnd *rand.Rand, l *wal.Log, model map[uint64]*mode
 		if commit < m.last() {
 			commit += rnd.Uint64N(m.last() - commit)
 		}
-		m.state = wal.State{Term: term, Vote: rnd.Uint64N(4), Commit: commit}
+		m.state = wal.State{Term: term, Vote: 1 + term%4, Commit: commit}
 		u.State = new(m.state)
 		mustAppend(t, l, u)
 		model[id] = m

@@ -89,9 +89,8 @@ func (l *Log) stageUpdate(u *Update) error {
 	g := l.Group(u.Group)
 	t := l.tipOf(g)
 	if u.State != nil {
-		if u.State.Term < t.state.Term {
-			return fmt.Errorf("%w: group %d: term %d after term %d", ErrInvalid, g.id,
-				u.State.Term, t.state.Term)
+		if err := checkState(g.id, t.state, *u.State); err != nil {
+			return err
 		}
 		t.state = *u.State
 	}
@@ -123,6 +122,19 @@ func (l *Log) stageUpdate(u *Update) error {
 	if n := len(u.Entries); n > 0 {
 		t.last, t.lastTerm = u.Entries[n-1].GetIndex(), u.Entries[n-1].GetTerm()
 		t.visible = t.last
+	}
+	return nil
+}
+
+// checkState says why a state cannot follow another, if so: terms do not go back, and a vote stands
+// for its term.
+func checkState(group uint64, old, next State) error {
+	switch {
+	case next.Term < old.Term:
+		return fmt.Errorf("%w: group %d: term %d after term %d", ErrInvalid, group, next.Term, old.Term)
+	case next.Term == old.Term && old.Vote != 0 && next.Vote != old.Vote:
+		return fmt.Errorf("%w: group %d: vote %d after vote %d in term %d", ErrInvalid, group,
+			next.Vote, old.Vote, next.Term)
 	}
 	return nil
 }

@@ -5,6 +5,15 @@ import "go.etcd.io/raft/v3/raftpb"
 // State is the hard state of a raft group.
 type State struct{ Term, Vote, Commit uint64 }
 
+// merge returns the state of a group that is known to have had both, in whatever order.
+func (s State) merge(other State) State {
+	if other.Term > s.Term || other.Term == s.Term && s.Vote == 0 {
+		s.Term, s.Vote = other.Term, other.Vote
+	}
+	s.Commit = max(s.Commit, other.Commit)
+	return s
+}
+
 // Mark says where the log of a group begins: behind Index. Everything up to it is in a snapshot.
 type Mark struct {
 	Index, Term uint64
@@ -16,7 +25,8 @@ type Mark struct {
 // Update is what one Ready of one group has to persist. It becomes one frame, so it is atomic.
 type Update struct {
 	Group uint64
-	// State replaces the hard state; nil leaves it.
+	// State replaces the hard state; nil leaves it. The term does not go back, and within a term a
+	// vote that is not 0 stands.
 	State *State
 	// Mark, if not nil, empties the log of the group and lets it begin behind the mark: a
 	// snapshot that was installed, or the beginning of a new group. Entries come after it.
