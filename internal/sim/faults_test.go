@@ -51,6 +51,7 @@ const (
 	faultStall                      // a disk answers nothing
 	faultFull                       // a disk has no room
 	faultIO                         // a write or a sync fails
+	faultRead                       // a read fails, or returns something else
 	faultLie                        // a sync fails once, and its pages count as clean
 	faultFlip                       // a bit of the log is flipped while the node is down
 	faultForeign                    // the disk of another cluster's node is put in
@@ -65,7 +66,7 @@ const (
 
 func (k faultKind) String() string {
 	return [...]string{"kill", "power", "crash some", "crash all", "outage", "crash in recovery",
-		"pause", "rate", "jump", "stall", "full", "io", "lie", "flip",
+		"pause", "rate", "jump", "stall", "full", "io", "read", "lie", "flip",
 		"foreign disk", "rot", "isolate", "split",
 		"one way", "partial", "clog"}[k]
 }
@@ -120,7 +121,7 @@ func (w *world) inject(f fault) {
 		w.injectCrash(f, h, r)
 	case faultPause, faultRate, faultJump:
 		w.injectClock(f, h, r)
-	case faultStall, faultFull, faultIO, faultLie:
+	case faultStall, faultFull, faultIO, faultRead, faultLie:
 		w.injectDisk(f, h, r)
 	default:
 		w.injectLinks(f, r)
@@ -215,6 +216,7 @@ func (h *host) flip(r *rand.Rand) {
 	if !ok {
 		return
 	}
+	h.disarmAll()
 	file, err := h.disk.OpenFile(name, os.O_RDWR)
 	if err != nil {
 		return
@@ -260,6 +262,16 @@ func (w *world) injectClock(f fault, h *host, r *rand.Rand) {
 func (w *world) injectDisk(f fault, h *host, r *rand.Rand) {
 	disk := h.disk
 	switch f.kind {
+	case faultRead:
+		do := vfs.Effect{Err: vfs.ErrIO}
+		if slices.Contains(w.plan.fragile, h.id) && r.IntN(2) == 0 {
+			do = vfs.Effect{FlipBit: true, FlipBitAt: r.IntN(1 << 20)}
+		}
+		remove := disk.Inject(vfs.Fault{Ops: vfs.OpRead, Nth: 1 + r.IntN(20), Times: 1 + r.IntN(2),
+			Do: do})
+		h.misread = true
+		h.disarm = append(h.disarm, remove)
+		w.after(f.lasts, remove)
 	case faultStall:
 		h.stalledUntil = max(h.stalledUntil, w.now+int64(f.lasts))
 	case faultFull:

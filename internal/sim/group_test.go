@@ -467,7 +467,7 @@ func (g *group) acknowledge(acks []*pb.Message, appended int) {
 func (g *group) admit(c *call, command bool) error {
 	o := &g.w.plan.config
 	switch {
-	case command && g.leads() && (g.p.diskFull || g.p.lookedFull):
+	case command && g.leads() && g.p.full():
 		return node.ErrDiskFull
 	case g.failed != nil:
 		return g.stopError()

@@ -28,6 +28,7 @@ type host struct {
 	starts       int64    // when a start is due; -1 = none is
 	crashStart   int      // the next start crashes at this operation of the disk; 0 = not
 	disarm       []func() // end the faults of the disk
+	misread      bool     // its disk has given back what was not written, or nothing, so groups may stop
 	damaged      bool     // its disk has lost what was acknowledged, and everybody may know
 	incarnation  uint64
 	own          *vfs.Mem // while foreign: its own disk

@@ -74,6 +74,9 @@ func (h *host) mended(group uint64, log *wal.Group) {
 
 // checkRecovered holds a log that was opened again against what was promised.
 func (h *host) checkRecovered(log *wal.Log) {
+	if h.misread {
+		h.disarmAll() // what follows reads the log beside the product
+	}
 	if found := log.Identity().Incarnation; h.incarnation == 0 {
 		h.incarnation = found
 	} else if found != h.incarnation {
@@ -97,21 +100,23 @@ func (h *host) checkRecovered(log *wal.Log) {
 }
 
 func (h *host) checkKept(group uint64, promised, found *logView, damage *wal.DamageError) {
-	was, is := promised.state, found.state
-	if is.Term < was.Term || is.Term == was.Term && was.Vote != 0 && is.Vote != was.Vote {
-		h.w.violated("durability", "node %d, group %d: term %d and vote %d after a restart, were %d "+
-			"and %d (damage: %v)", h.id, group, is.Term, is.Vote, was.Term, was.Vote, damage)
-	}
-	if is.Commit < was.Commit && damage == nil {
-		h.w.violated("durability", "node %d, group %d: commit %d after a restart, was %d", h.id,
-			group, is.Commit, was.Commit)
-	}
 	if damage != nil {
+		// The state may be older too: a damaged group asks its peers how far the terms are.
+		h.damaged = h.damaged || h.misread
 		if !h.damaged {
 			h.w.violated("durability", "node %d, group %d: damage without a cause: %v", h.id, group,
 				damage)
 		}
 		return
+	}
+	was, is := promised.state, found.state
+	if is.Term < was.Term || is.Term == was.Term && was.Vote != 0 && is.Vote != was.Vote {
+		h.w.violated("durability", "node %d, group %d: term %d and vote %d after a restart, were %d "+
+			"and %d", h.id, group, is.Term, is.Vote, was.Term, was.Vote)
+	}
+	if is.Commit < was.Commit {
+		h.w.violated("durability", "node %d, group %d: commit %d after a restart, was %d", h.id,
+			group, is.Commit, was.Commit)
 	}
 	for index := max(promised.base, found.base) + 1; index <= promised.last(); index++ {
 		want, _ := promised.at(index)
@@ -158,6 +163,10 @@ func (h *host) checkOpenError(err error) {
 		h.note("cannot open")
 		return
 	}
+	if h.misread {
+		h.note("cannot open")
+		return
+	}
 	if _, ok := errors.AsType[*wal.IdentityError](err); ok && h.foreign {
 		h.note("refuses foreign disk")
 		return
@@ -172,7 +181,7 @@ func (h *host) checkOpenError(err error) {
 
 // checkStopped says which reasons a group may have to stop.
 func (g *group) checkStopped(err error) {
-	if g.p.failed == nil {
+	if g.p.failed == nil && !g.p.h.misread {
 		g.w.violated("progress", "group %d stops on node %d: %v", g.id, g.p.h.id, err)
 	}
 }

@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -90,12 +91,25 @@ func (w *world) heal(hosts []*host) {
 		h.disk.SetLimit(0)
 		h.setClock(1, 0)
 		h.permanent = false
-		for _, remove := range h.disarm {
-			remove()
+		h.disarmAll()
+		if h.proc != nil && h.proc.crippled() {
+			h.crash(false) // a group that stopped because of its disk stays so until a restart
 		}
-		h.disarm = nil
 		h.start(0)
 	}
+}
+
+// crippled says that a group of the process has stopped.
+func (p *process) crippled() bool {
+	return slices.ContainsFunc(p.groups, func(g *group) bool { return g.failed != nil })
+}
+
+// disarmAll ends the faults of the disk.
+func (h *host) disarmAll() {
+	for _, remove := range h.disarm {
+		remove()
+	}
+	h.disarm = nil
 }
 
 // await runs until done is content, and fails when ten election timeouts are not enough after

@@ -114,7 +114,7 @@ func (m mutant) needs() []faultKind {
 	case retryUnknown:
 		return []faultKind{faultIsolate, faultSplit, faultOneWay, faultPause}
 	case forgetSnapshotReport:
-		return []faultKind{faultOutage, faultIsolate, faultPause}
+		return []faultKind{faultOutage, faultKill, faultOneWay, faultKill}
 	}
 	return nil
 }

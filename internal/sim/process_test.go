@@ -39,7 +39,7 @@ type process struct {
 
 	diskFull   bool
 	lookedFull bool  // as of the last tick (diskWatch.look)
-	asked      int64 // when full let a command pass
+	asked      int64 // when full let a command pass last
 	failed     error
 }
 
@@ -118,7 +118,7 @@ func (p *process) run() {
 // tick is a tick of the worker's ticker, which never bursts: the next one is counted from now.
 func (p *process) tick() {
 	p.relays.expire()
-	p.lookedFull = p.full()
+	p.lookedFull = p.wal.Full()
 	hung := p.diskHung()
 	for _, g := range p.groups {
 		if g.core != nil {
@@ -256,17 +256,15 @@ func (p *process) interrupt() {
 	}
 }
 
-// full is wal.Log.Full. The log of production asks the disk for room once in a second by itself; one
-// without goroutines asks when a command needs room, so one in a second is let through.
+// full refuses a command for want of room. The log of production asks the disk for room once in a
+// second by itself; one without goroutines asks when a command needs room, so that one in a second is
+// let through.
 func (p *process) full() bool {
-	if !p.wal.Full() {
-		return false
+	if !p.lookedFull || p.w.now-p.asked >= int64(time.Second) {
+		p.asked = p.w.now
+		return p.diskFull
 	}
-	if p.w.now-p.asked < int64(time.Second) {
-		return true
-	}
-	p.asked = p.w.now
-	return false
+	return true
 }
 
 func (p *process) group(id uint64) *group { return p.groups[id-1] }
