@@ -159,24 +159,29 @@ func (c *cluster) leader(ctx context.Context) (leader *process, term uint64) {
 	return leader, term
 }
 
-// awaitLeader waits for a leader.
+// awaitLeader waits for a leader; without one there is nothing to break yet, and whoever waits for
+// service finds out why.
 func (c *cluster) awaitLeader(ctx context.Context) (leader *process, term uint64, _ error) {
 	err := within(ctx, 20*time.Second, func() error {
 		if leader, term = c.leader(ctx); leader == nil {
-			return errors.New("no leader")
+			return not("no leader")
 		}
 		return nil
 	})
 	return leader, term, err
 }
 
-// awaitReady waits until every node says that it serves.
+// awaitReady waits until every node says that it serves. A node that has ended is started again.
 func (c *cluster) awaitReady(ctx context.Context, limit time.Duration) error {
 	return within(ctx, limit, func() error {
+		if err := c.startAll(); err != nil {
+			return err
+		}
 		for _, p := range c.nodes {
 			if err := p.ready(ctx); err != nil {
 				return fmt.Errorf("node %d is not ready: %w", p.id(), err)
 			}
+			p.filled.Store(false)
 		}
 		return nil
 	})

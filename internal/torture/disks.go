@@ -37,6 +37,7 @@ func (d *disks) mount(dir string) {
 
 // fill takes all the room of a node's disk and reports how many bytes that was.
 func (d *disks) fill(p *process) (bytes int64, _ error) {
+	p.filled.Store(true)
 	f, err := os.OpenFile(filepath.Join(filepath.Dir(p.dir), fillerName),
 		os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {

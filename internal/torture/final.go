@@ -82,14 +82,15 @@ func (r *run) readAll(p *process, when string, seen map[string]string) error {
 		if err != nil {
 			return fmt.Errorf("get %s: %w", k.name, err)
 		}
+		value := whole(answer.text, k.name, r.findings)
 		r.keys.add(k, operation{Client: clientsPerNode*len(r.cluster.nodes) + p.number, Key: k.name,
-			Kind: get, Value: answer.text, Via: fmt.Sprintf("resp %d, %s", p.id(), when),
+			Kind: get, Value: value, Via: fmt.Sprintf("resp %d, %s", p.id(), when),
 			Outcome: applied, Call: call, Return: r.clock.now()})
 		first, known := seen[k.name]
 		if !known {
-			seen[k.name] = answer.text
-		} else if first != answer.text {
-			r.findings.violation("%s: %s is %q on node %d and %q on another", when, k.name, answer.text,
+			seen[k.name] = value
+		} else if first != value {
+			r.findings.violation("%s: %s is %q on node %d and %q on another", when, k.name, value,
 				p.id(), first)
 		}
 	}

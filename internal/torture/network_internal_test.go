@@ -174,3 +174,40 @@ func TestDamageIsOneByteOfAConnection(t *testing.T) {
 		t.Errorf("%d damaged connections, want the one that is open", len(damaged))
 	}
 }
+
+func TestABypassIsNoticed(t *testing.T) {
+	if _, err := establishedSockets(); err != nil {
+		t.Skipf("this system does not list its sockets: %v", err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	peers := []string{listener.Addr().String(), "127.0.0.1:1"}
+	n, err := newNetwork(peers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.close()
+	for _, l := range n.everyLink() { // as if something had gone through each
+		l.accepted.Add(1)
+		l.there.bytes.Add(1)
+	}
+	through, err := net.Dial("tcp", n.links[1][0].address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer through.Close()
+	if err := within(t.Context(), long, func() error { return n.checkBypass(peers) }); err != nil {
+		t.Errorf("a connection through a link: %v", err)
+	}
+	direct, err := net.Dial("tcp", peers[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer direct.Close()
+	if err := n.checkBypass(peers); err == nil {
+		t.Error("a connection around the links is not noticed")
+	}
+}

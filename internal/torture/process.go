@@ -1,11 +1,13 @@
 package torture
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -18,6 +20,7 @@ type process struct {
 	binary              string
 	findings            *findings
 	waiters             sync.WaitGroup
+	filled              atomic.Bool // its disk was filled since it was last found ready
 
 	mu struct {
 		sync.Mutex
@@ -46,6 +49,7 @@ func (p *process) start() error {
 	}
 	command := exec.Command(p.binary, "-config", p.config, "-id", fmt.Sprint(p.id()), "-data", p.dir)
 	command.Stdout, command.Stderr = log, log
+	shield(command)
 	if err := command.Start(); err != nil {
 		return err
 	}
@@ -59,11 +63,25 @@ func (p *process) wait(command *exec.Cmd, ended chan struct{}) {
 	err := command.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.mu.wanted {
+	switch {
+	case p.mu.wanted:
+	case p.filled.Load() && p.lastWords("no space left"):
+		// A start that follows another on a full disk fails, and says so; it is repeated when there
+		// is room.
+	case p.lastWords("address already in use"):
+		p.findings.doubt("another program has taken a port of node %d", p.id())
+	default:
 		p.findings.violation("node %d ended by itself (%v): see %s", p.id(), ending(err), p.log)
 	}
 	p.mu.command, p.mu.exitCode = nil, command.ProcessState.ExitCode()
 	close(ended)
+}
+
+// lastWords reports whether the last line of the node's log has text.
+func (p *process) lastWords(text string) bool {
+	log, err := os.ReadFile(p.log)
+	log = bytes.TrimSpace(log)
+	return err == nil && bytes.Contains(log[bytes.LastIndexByte(log, '\n')+1:], []byte(text))
 }
 
 func ending(err error) string {

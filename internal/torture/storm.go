@@ -27,7 +27,7 @@ func (r *run) storm(ctx context.Context) (string, error) {
 func (r *run) stormStep(p *process) error {
 	one := []int{p.number}
 	network, others := r.cluster.network, r.sides(one)
-	switch r.random.IntN(8) {
+	switch r.random.IntN(9) {
 	case 0, 1:
 		p.signal(os.Kill)
 		p.kill()
@@ -52,6 +52,11 @@ func (r *run) stormStep(p *process) error {
 		delay := r.between(5*time.Millisecond, 200*time.Millisecond)
 		for _, f := range append(network.between(one, others), network.between(others, one)...) {
 			f.setDelay(delay, delay)
+		}
+	case 8:
+		if r.cluster.disks.reason == "" {
+			_, err := r.cluster.disks.fill(p)
+			return err
 		}
 	}
 	return nil

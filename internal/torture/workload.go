@@ -86,7 +86,7 @@ func (w *workload) run(ctx context.Context, number int, s session) {
 func (w *workload) execute(s session, o operation) operation {
 	words := []string{string(o.Kind), o.Key}
 	if o.Kind == set {
-		words = append(words, o.Value)
+		words = append(words, pad(o.Value))
 	}
 	o.Call = w.clock.now()
 	r, outcome, detail := s.do(context.Background(), words)
@@ -99,9 +99,18 @@ func (w *workload) execute(s session, o operation) operation {
 		w.findings.violation("%s %s was answered with %s", o.Kind, o.Key, wrong)
 	}
 	if o.Kind != set {
-		o.Value = r.text
+		o.Value = whole(r.text, o.Key, w.findings)
 	}
 	return o
+}
+
+// whole returns the name of a value that was read.
+func whole(stored, key string, f *findings) string {
+	name, ok := unpad(stored)
+	if !ok {
+		f.violation("%s was answered with %d bytes that nobody wrote: %.60q", key, len(stored), stored)
+	}
+	return name
 }
 
 // unexpected describes an answer that the service does not give to this kind of operation.
