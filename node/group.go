@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -50,6 +51,7 @@ type Group struct {
 	mender   atomic.Pointer[mender] // fills a hole in the log, before the group begins
 	begun    atomic.Bool            // core and state machine are there
 	fenced   atomic.Bool            // the log has lost its end, and the fence stands
+	newcomer atomic.Bool            // the log is empty, and whether it was lost is not known yet
 	failOnce sync.Once
 	failed   atomic.Pointer[string]
 }
@@ -171,7 +173,7 @@ func (g *Group) admit(c *Call) error {
 		return ErrClosed
 	}
 	if !g.begun.Load() {
-		return fmt.Errorf("%w: the log is being mended", ErrNoLeader)
+		return fmt.Errorf("%w: the group is starting", ErrNoLeader)
 	}
 	if n := len(c.payload); n > g.node.options.CommandBytes {
 		return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrTooLarge, n,
@@ -472,7 +474,7 @@ func (g *Group) Ready() error {
 		return fmt.Errorf("%w: %s", ErrGroupFailed, *reason)
 	}
 	if !g.begun.Load() {
-		return fmt.Errorf("group %d: the log is damaged, asking the peers: %w", g.id, g.wal.Damage())
+		return fmt.Errorf("group %d: %w", g.id, g.waitsFor())
 	}
 	if g.fenced.Load() {
 		return fmt.Errorf("group %d: the log has lost its end and is being fetched again", g.id)
@@ -488,6 +490,14 @@ func (g *Group) Ready() error {
 			g.apply.applied.Load(), g.commit.Load())
 	}
 	return nil
+}
+
+// waitsFor says what a group that has not begun waits for.
+func (g *Group) waitsFor() error {
+	if damage := g.wal.Damage(); damage != nil {
+		return fmt.Errorf("the log is damaged, asking the other members: %w", damage)
+	}
+	return errors.New("the data directory is new, asking the other members how far they are")
 }
 
 func roleName(s raft.StateType) string {

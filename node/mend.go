@@ -23,10 +23,14 @@ import (
 // internal/replica/fence.go), above the terms of so many peers that every quorum this node was part
 // of has one of them.
 //
+// An empty log is either that of a new cluster or one that was lost as a whole; only the others can
+// tell. When so many of them are new too that they make a quorum with this node, the cluster is
+// new. When one of them has begun, the log was lost, and the group starts fenced as above.
+//
 //	fetch:    u64 first │ u64 last
 //	entries:  u64 first │ uvarint count │ { uvarint term │ u8 type │ uvarint length │ bytes } × count
 //	ask term: nothing
-//	term:     u64
+//	term:     u64 term │ u64 last index; both 0 or 1 before anything has happened
 //
 // Integers are little endian. A peer that lacks any of the entries answers with none; one that is
 // damaged itself does not tell a term.
@@ -53,13 +57,19 @@ type mender struct {
 	mu    struct {
 		sync.Mutex
 		entries map[uint64][]*pb.Entry // answers of peers about the present hole; empty = none
-		terms   map[uint64]uint64      // answers of peers
+		terms   map[uint64]position    // answers of peers
 	}
 }
 
+// position is how far a peer has come.
+type position struct{ term, last uint64 }
+
+// isNew reports that nothing has happened at the peer yet, not even an election.
+func (p position) isNew() bool { return p.term <= 1 && p.last <= 1 }
+
 func newMender(g *Group) *mender {
 	m := &mender{group: g, wake: make(chan struct{}, 1)}
-	m.mu.entries, m.mu.terms = map[uint64][]*pb.Entry{}, map[uint64]uint64{}
+	m.mu.entries, m.mu.terms = map[uint64][]*pb.Entry{}, map[uint64]position{}
 	return m
 }
 
@@ -67,6 +77,9 @@ func newMender(g *Group) *mender {
 // the group must start, fenced; else 0.
 func (m *mender) run() (fence uint64, err error) {
 	g := m.group
+	if g.newcomer.Load() {
+		return m.highestTerm()
+	}
 	for damage := g.wal.Damage(); damage != nil; damage = g.wal.Damage() {
 		g.log.Warn("log damaged, asking the peers", "damage", damage)
 		filled := false
@@ -137,28 +150,47 @@ func (m *mender) tryEntries(peer uint64, entries []*pb.Entry) (bool, error) {
 	return false, err
 }
 
-// highestTerm returns the highest term that enough peers and this node know.
+// highestTerm returns the highest term that enough peers and this node know, or 0 when the group is
+// new everywhere.
 func (m *mender) highestTerm() (uint64, error) {
+	g := m.group
+	warned := false
 	for tick := 0; ; tick++ {
 		m.mu.Lock()
-		highest, answers := m.group.wal.State().Term, len(m.mu.terms)
-		for _, term := range m.mu.terms {
-			highest = max(highest, term)
+		highest, answers, fresh := g.wal.State().Term, len(m.mu.terms), 0
+		for _, p := range m.mu.terms {
+			highest = max(highest, p.term)
+			if p.isNew() {
+				fresh++
+			}
 		}
 		m.mu.Unlock()
-		if answers >= m.enough() {
+		begun := answers > fresh
+		if g.newcomer.Load() && !begun && fresh >= len(g.node.options.Members)/2 {
+			return 0, nil
+		}
+		if answers >= m.enough() && (begun || !g.newcomer.Load()) {
 			return highest, nil
 		}
-		m.ask(tick, kindAskTerm, nil, func(peer uint64) bool {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			_, answered := m.mu.terms[peer]
-			return answered
-		})
+		if begun && g.newcomer.Load() && !warned {
+			warned = true
+			g.log.Warn("this node's data directory is empty, but the cluster has begun: waiting " +
+				"for so many of the other members that nothing acknowledged can be forgotten")
+		}
+		m.ask(tick, kindAskTerm, nil, func(peer uint64) bool { return m.settled(peer) })
 		if err := m.wait(); err != nil {
 			return 0, err
 		}
 	}
+}
+
+// settled reports whether a peer's position needs no other question. A new peer may begin at any
+// moment.
+func (m *mender) settled(peer uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, answered := m.mu.terms[peer]
+	return answered && !p.isNew()
 }
 
 // ask sends a question, every few ticks, to the peers that are not done. One that is not connected
@@ -227,24 +259,30 @@ func (g *Group) handleMend(from uint64, kind transport.Kind, payload []byte) err
 		}
 		return err
 	case kindTerm:
-		term := d.u64()
+		p := position{d.u64(), d.u64()}
 		if d.rest == nil {
 			return errFrame
 		}
 		if m != nil {
-			m.answered(func() { m.mu.terms[from] = term })
+			m.answered(func() { m.mu.terms[from] = p })
 		}
 	}
 	return nil
 }
 
-// serveTerm tells a peer the term of this replica. One that may have forgotten its own does not.
+// serveTerm tells a peer how far this replica has come. One that may have forgotten it does not.
 func (g *Group) serveTerm(from uint64) error {
-	if !g.begun.Load() || g.fenced.Load() || g.failed.Load() != nil {
+	var p position
+	switch {
+	case g.newcomer.Load():
+	case g.begun.Load() && !g.fenced.Load() && g.failed.Load() == nil:
+		p = position{g.term.Load(), g.wal.LastIndex()}
+	default:
 		return nil
 	}
-	term := binary.LittleEndian.AppendUint64(nil, g.term.Load())
-	return g.node.transport.Send(from, g.id, kindTerm, term)
+	payload := binary.LittleEndian.AppendUint64(nil, p.term)
+	payload = binary.LittleEndian.AppendUint64(payload, p.last)
+	return g.node.transport.Send(from, g.id, kindTerm, payload)
 }
 
 // serveFetch answers a peer's request from this node's log. It reads the disk, so it runs beside the

@@ -169,7 +169,8 @@ func (n *Node) StartGroup(id uint64, machine statemachine.Machine) (*Group, erro
 	return g, nil
 }
 
-// newGroup makes a group and begins it; one with a hole in its log begins when that is filled.
+// newGroup makes a group and begins it. One whose log is damaged or empty begins when the peers have
+// told what is missing.
 func (n *Node) newGroup(id uint64, machine statemachine.Machine) (*Group, error) {
 	g := &Group{id: id, node: n, worker: n.worker, log: n.log.With("group", id),
 		wal: n.wal.Group(id)}
@@ -177,9 +178,11 @@ func (n *Node) newGroup(id uint64, machine statemachine.Machine) (*Group, error)
 	g.admission.bytesMax = n.options.InflightBytes
 	g.snapshots.group = g
 	g.apply = newApplier(g, machine)
-	if g.wal.Damage() == nil {
+	isNew := g.isNew()
+	if g.wal.Damage() == nil && (!isNew || len(n.options.Members) == 1) {
 		return g, g.begin(0)
 	}
+	g.newcomer.Store(isNew)
 	m := newMender(g)
 	g.mender.Store(m)
 	n.starting.Go(func() {
@@ -239,6 +242,7 @@ func (g *Group) begin(fence uint64) error {
 		"applied", g.apply.applied.Load(), "last", g.wal.LastIndex())
 	go g.apply.run()
 	g.post(func(in *contents) { in.start = core })
+	g.newcomer.Store(false)
 	g.begun.Store(true) // commands are admitted from now on, behind the core in the inbox
 	return n.Err()
 }
@@ -250,7 +254,7 @@ const appendsAhead = 4
 // bootstrap gives a group that is new to the log its beginning: every member starts from the same
 // imaginary snapshot at index 1 that holds the membership and an empty state machine.
 func (g *Group) bootstrap() error {
-	if g.wal.LastIndex() > 0 || g.wal.State() != (wal.State{}) || g.wal.Damage() != nil {
+	if !g.isNew() {
 		return nil
 	}
 	voters := make([]uint64, 0, len(g.node.options.Members))
@@ -263,6 +267,11 @@ func (g *Group) bootstrap() error {
 		State: &wal.State{Term: 1, Commit: 1},
 		Mark:  &wal.Mark{Index: 1, Term: 1, ConfState: &pb.ConfState{Voters: voters}},
 	})
+}
+
+// isNew reports whether the log has nothing of the group, and knows of nothing that it has lost.
+func (g *Group) isNew() bool {
+	return g.wal.LastIndex() == 0 && g.wal.State() == (wal.State{}) && g.wal.Damage() == nil
 }
 
 // appendNow has the log writer persist an update, and waits for it.

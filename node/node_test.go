@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -481,5 +482,44 @@ func TestDrainTellsWhatIsLeft(t *testing.T) {
 	defer cancel()
 	if err := c.nodes[1].Drain(ctx); err == nil {
 		t.Error("a single node handed its leadership over")
+	}
+}
+
+// A node whose directory was lost as a whole comes back under its id by itself, fenced, and nothing
+// that was acknowledged with its help is forgotten: here by the one other node that has it.
+func TestLostDirectoryForgetsNothing(t *testing.T) {
+	c := newTestCluster(t, 3, nil)
+	c.ready()
+	lost, witness, late := uint64(1), uint64(2), uint64(3)
+	c.stop(late)
+	for range 5 {
+		c.add(c.leader(), 1) // acknowledged by lost and witness alone
+	}
+	c.stop(witness)
+	c.stop(lost)
+	if err := os.RemoveAll(c.nodeOptions(lost).Dir); err != nil {
+		t.Fatal(err)
+	}
+	c.start(lost)
+	c.start(late)
+	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	defer cancel()
+	if r, err := c.groups[late].Read(ctx, nil, node.Linearizable); err == nil {
+		t.Fatalf("a node that missed the commands and one that lost them serve %d", total(r.Answer))
+	}
+	if err := c.groups[lost].Ready(); err == nil {
+		t.Error("the node with the empty directory says that it serves")
+	}
+	c.start(witness)
+	c.ready()
+	if got := c.agree(); got != 5 {
+		t.Errorf("total %d, want 5", got)
+	}
+	c.add(lost, 1)
+	c.stop(lost)
+	c.start(lost)
+	c.ready()
+	if got := c.agree(); got != 6 {
+		t.Errorf("total %d after another start, want 6", got)
 	}
 }

@@ -57,7 +57,11 @@ type fakePeer struct {
 }
 
 func (p *fakePeer) HandleRaft(uint64, uint64, []*pb.Message) {}
-func (p *fakePeer) HandleRequest(_, _ uint64, kind transport.Kind, payload []byte) {
+func (p *fakePeer) HandleRequest(from, group uint64, kind transport.Kind, payload []byte) {
+	if kind == 5 { // how far are you? Not at all.
+		_ = p.Send(from, group, 6, make([]byte, 16))
+		return
+	}
 	select {
 	case p.frames <- frame{kind, payload}:
 	default:

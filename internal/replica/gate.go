@@ -12,10 +12,11 @@ import (
 // ErrRefused is the class of messages that the gate drops.
 var ErrRefused = errors.New("replica: message refused")
 
-// ErrLogLost: the leader knows that this replica acknowledged entries that its log does not have.
-// The disk was wiped or restored from an old copy: the replica must not take part under its id.
-var ErrLogLost = errors.New("replica: this node's log lacks entries it has acknowledged: its disk " +
-	"was lost or set back; remove its data directory and add it again as a new member")
+// ErrLogLost: the leader knows that this replica acknowledged entries that its log does not have, and
+// the log does not know it: it is an old copy. The replica must not take part with it.
+var ErrLogLost = errors.New("replica: this node's log lacks entries it has acknowledged: its data " +
+	"directory was set back to an older copy; remove the directory and start the node again: it " +
+	"fetches everything from the others")
 
 // admit is the gate before raft: raft trusts every message, so whatever could break it (a foreign
 // sender, a missing term, entries with gaps, a commit index beyond the log) stops here.
