@@ -55,6 +55,7 @@ func (r *run) compare(ctx context.Context, when string) error {
 			return fmt.Errorf("%s: read from node %d: %w", when, p.id(), err)
 		}
 	}
+	r.compared = true
 	return nil
 }
 

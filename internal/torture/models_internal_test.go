@@ -57,7 +57,7 @@ func TestHistories(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			k := &key{name: "k", counter: test.counter, history: parse(t, test.history...)}
 			f := &findings{}
-			checkHistories([]*key{k}, t.TempDir(), f)
+			checkHistories([]*key{k}, true, t.TempDir(), f)
 			violations, doubts := f.lists()
 			got := strings.Join(violations, "\n")
 			if len(doubts) > 0 || (got == "") != (test.wrong == "") || !strings.Contains(got, test.wrong) {

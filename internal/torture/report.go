@@ -20,7 +20,7 @@ func (r *run) judge() {
 		p.kill()
 		r.scan(p)
 	}
-	checkHistories(r.keys.all(), r.options.Dir, r.findings)
+	checkHistories(r.keys.all(), r.compared, r.options.Dir, r.findings)
 	ok, _, _ := r.keys.counts()
 	if rate := float64(ok) / max(r.faulted.Seconds(), 1); rate < rateMin {
 		r.findings.doubt("%.1f operations a second succeeded, want at least %d", rate, rateMin)

@@ -41,6 +41,7 @@ type run struct {
 	findings *findings
 
 	happened   map[string]int // faults seen to happen, by name
+	compared   bool           // the histories end with reads of every key from every node
 	failovers  []time.Duration
 	recoveries []time.Duration
 	faulted    time.Duration // how long the faults went on, with the clients at work
