@@ -140,6 +140,48 @@ func (a *appender) write() error {
 	return nil
 }
 
+// close is the end of appender.run and Log.Close: what waits in the Ready channel is written, then the
+// commit indexes that were not worth a write. Nothing is answered any more.
+func (p *process) close() {
+	p.appender.drain()
+	if err := p.wal.Close(); err != nil {
+		p.w.trace.say("n%d closes: %v", p.h.id, err)
+	}
+}
+
+func (a *appender) drain() {
+	if a.begun >= 0 && a.write() != nil {
+		return // the log has failed, or the disk is full and waiting ends with the node
+	}
+	for len(a.queue) > 0 {
+		n := min(len(a.queue), a.p.w.plan.config.readiesAtOnce)
+		a.batch, a.queue = a.queue[:n:n], a.queue[n:]
+		a.persist()
+		if len(a.updates) > 0 && a.write() != nil {
+			return
+		}
+	}
+	a.finish()
+}
+
+// finish is appender.finish.
+func (a *appender) finish() {
+	var updates []wal.Update
+	for _, g := range a.p.groups {
+		if g.begun && g.hardState != g.wal.State() && g.hardState.Term != 0 {
+			updates = append(updates, wal.Update{Group: g.id, State: new(g.hardState)})
+		}
+	}
+	if len(updates) == 0 {
+		return
+	}
+	if err := a.p.wal.Append(updates, true); err != nil {
+		a.p.w.trace.say("n%d: commit index not written at the end: %v", a.p.h.id, err)
+		return
+	}
+	a.p.h.promise(updates)
+}
+
 // persist is appender.persist up to the write.
 func (a *appender) persist() {
 	a.updates, a.sync = nil, false

@@ -40,6 +40,8 @@ type faultKind int
 
 const (
 	faultKill      faultKind = iota // kill -9, and a start after a while
+	faultStop                       // an orderly stop, during which the machine may lose power
+	faultTransfer                   // a node hands its leaderships over
 	faultPower                      // a power cut of one machine
 	faultCrashSome                  // of several at once
 	faultCrashAll                   // of all at once
@@ -65,7 +67,7 @@ const (
 )
 
 func (k faultKind) String() string {
-	return [...]string{"kill", "power", "crash some", "crash all", "outage", "crash in recovery",
+	return [...]string{"kill", "stop", "transfer", "power", "crash some", "crash all", "outage", "crash in recovery",
 		"pause", "rate", "jump", "stall", "full", "io", "read", "lie", "flip",
 		"foreign disk", "rot", "isolate", "split",
 		"one way", "partial", "clog"}[k]
@@ -116,6 +118,14 @@ func (w *world) inject(f fault) {
 	r := rand.New(rand.NewPCG(f.number, 1))
 	h := w.host(f.node)
 	switch f.kind {
+	case faultTransfer:
+		h.handOver()
+	case faultStop:
+		if r.IntN(4) == 0 {
+			h.crashStart = 1 + r.IntN(6)
+		}
+		h.stop()
+		h.start(f.lasts)
 	case faultKill, faultPower, faultOutage, faultCrashSome, faultCrashAll, faultRecovery, faultFlip,
 		faultForeign, faultRot:
 		w.injectCrash(f, h, r)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/connectraft/connect/internal/replica"
 	"github.com/connectraft/connect/internal/vfs"
 )
 
@@ -145,6 +146,40 @@ func (h *host) crash(power bool) {
 	p.interrupt()
 	p.die()
 	h.lose(power)
+}
+
+// stop ends the process in order (Node.Close). With crashStart set the machine loses power meanwhile.
+func (h *host) stop() {
+	p := h.proc
+	if p == nil || p.failed != nil {
+		return
+	}
+	h.note("stop")
+	p.die()
+	if h.dying(p.close) {
+		h.note("power lost during the stop")
+		h.lose(true)
+		return
+	}
+	if n := h.disk.OpenHandles(); n != 0 && p.wal.Err() == nil {
+		h.w.violated("order", "node %d has %d files open after it stopped", h.id, n)
+	}
+	h.disk.Kill()
+}
+
+// handOver has every group of the node that leads look for another leader (Node.Drain).
+func (h *host) handOver() {
+	if h.proc == nil {
+		return
+	}
+	for _, g := range h.proc.groups {
+		if g.leads() {
+			g.note("hand over")
+			g.post(func(in *contents) {
+				in.events = append(in.events, func(r *replica.Replica) { r.HandOver() })
+			})
+		}
+	}
 }
 
 // lose brings the disk into the state after a kill or a power cut.
