@@ -98,7 +98,7 @@ func (c *Call) Wait(ctx context.Context) (Result, error) {
 	case <-ctx.Done():
 	}
 	if c.state.CompareAndSwap(callQueued, callAbandoned) {
-		return Result{}, waitError(ctx)
+		return Result{}, c.group.waitError(ctx)
 	}
 	return Result{}, unknown(context.Cause(ctx).Error())
 }

@@ -76,8 +76,11 @@ func OutcomeOf(err error) Outcome {
 // unknown wraps why a command's fate is not known.
 func unknown(why string) error { return fmt.Errorf("%w: %s", ErrUnknown, why) }
 
-// waitError is the error of a wait that ended with its context while the command was not proposed
-// yet: it is withdrawn, so the outcome is definite.
-func waitError(ctx context.Context) error {
-	return fmt.Errorf("%w before %w", ErrNoLeader, context.Cause(ctx))
+// waitError is the error of a wait that ended with its context while the command was not proposed, or
+// the read not run: it is withdrawn, so the outcome is definite.
+func (g *Group) waitError(ctx context.Context) error {
+	if g.lead.Load() == 0 {
+		return fmt.Errorf("%w before %w", ErrNoLeader, context.Cause(ctx))
+	}
+	return fmt.Errorf("%w: not begun before %w", ErrOverloaded, context.Cause(ctx))
 }
