@@ -273,10 +273,11 @@ func (w *world) injectDisk(f fault, h *host, r *rand.Rand) {
 	disk := h.disk
 	switch f.kind {
 	case faultRead:
-		do := vfs.Effect{Err: vfs.ErrIO}
-		if slices.Contains(w.plan.fragile, h.id) && r.IntN(2) == 0 {
-			do = vfs.Effect{FlipBit: true, FlipBitAt: r.IntN(1 << 20)}
+		if !slices.Contains(w.plan.fragile, h.id) {
+			return // the log takes what it cannot read when it is opened for damage
 		}
+		do := choose(r, vfs.Effect{Err: vfs.ErrIO},
+			vfs.Effect{FlipBit: true, FlipBitAt: r.IntN(1 << 20)})
 		remove := disk.Inject(vfs.Fault{Ops: vfs.OpRead, Nth: 1 + r.IntN(20), Times: 1 + r.IntN(2),
 			Do: do})
 		h.misread = true
