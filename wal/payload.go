@@ -33,12 +33,22 @@ func putEntry(b []byte, e *raftpb.Entry, salt uint32, base int64) []byte {
 	b = binary.LittleEndian.AppendUint32(b, 0)
 	b = binary.LittleEndian.AppendUint32(b, entryWord(e))
 	b = binary.LittleEndian.AppendUint64(b, e.GetTerm())
-	b = append(b, e.GetData()...)
-	b = pad(b, at, frameAlign)
 	crc := crc32.Update(salt^uint32(base+int64(at)), castagnoli, b[at+4:])
+	summed := len(b)
+	for data := e.GetData(); len(data) > 0; {
+		n := min(len(data), encodeStepBytes)
+		b = append(b, data[:n]...)
+		crc = crc32.Update(crc, castagnoli, b[summed:])
+		summed, data = len(b), data[n:]
+	}
+	b = pad(b, at, frameAlign)
+	crc = crc32.Update(crc, castagnoli, b[summed:])
 	binary.LittleEndian.PutUint32(b[at:], crc)
 	return b
 }
+
+// encodeStepBytes is how much is copied before it is summed, little enough to be in the cache still.
+const encodeStepBytes = 32 << 10
 
 // pad appends zeros until b has a multiple of align bytes behind at.
 func pad(b []byte, at, align int) []byte {
