@@ -2,6 +2,7 @@ package torture
 
 import (
 	"context"
+	"math/rand/v2"
 	"strconv"
 	"sync"
 	"time"
@@ -26,27 +27,28 @@ type workload struct {
 	findings *findings
 	stop     context.CancelFunc
 	clients  sync.WaitGroup
+	shared   [2]*client.Client // of the binary protocol, each for many clients
 }
 
-// startWorkload starts clients, half of them with RESP and half with the binary protocol.
+// startWorkload starts clients, half of them with RESP and half with the binary protocol, and one
+// more on each node that pipelines.
 func startWorkload(c *cluster, clk clock, keys *keyspace, f *findings) (*workload, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &workload{clock: clk, keys: keys, findings: f, stop: cancel}
+	if err := w.open(c.nodes); err != nil {
+		w.end()
+		return nil, err
+	}
 	for i := range clientsPerNode * len(c.nodes) {
 		var s session = &respSession{nodes: c.nodes, turn: i % len(c.nodes)}
 		if i%2 == 1 {
-			var addresses []string
-			for j := range c.nodes {
-				addresses = append(addresses, c.nodes[(i+j)%len(c.nodes)].client)
-			}
-			opened, err := client.Open(client.Options{Addresses: addresses})
-			if err != nil {
-				w.end()
-				return nil, err
-			}
-			s = &binarySession{opened}
+			s = &binarySession{w.shared[i/2%len(w.shared)]}
 		}
 		w.clients.Go(func() { w.run(ctx, i, s) })
+	}
+	for _, p := range c.nodes {
+		pl := &pipeliner{node: p, findings: f, random: rand.New(rand.NewPCG(p.id(), 3))}
+		w.clients.Go(func() { pl.run(ctx) })
 	}
 	w.clients.Go(func() {
 		for sleep(ctx, rotateEvery) {
@@ -56,10 +58,29 @@ func startWorkload(c *cluster, clk clock, keys *keyspace, f *findings) (*workloa
 	return w, nil
 }
 
+// open opens the shared clients, each with another node first.
+func (w *workload) open(nodes []*process) (err error) {
+	for i := range w.shared {
+		var addresses []string
+		for j := range nodes {
+			addresses = append(addresses, nodes[(i+j)%len(nodes)].client)
+		}
+		if w.shared[i], err = client.Open(client.Options{Addresses: addresses}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // end stops the clients; what they have under way goes on to its end.
 func (w *workload) end() {
 	w.stop()
 	w.clients.Wait()
+	for _, c := range w.shared {
+		if c != nil {
+			_ = c.Close()
+		}
+	}
 }
 
 func (w *workload) run(ctx context.Context, number int, s session) {
