@@ -74,8 +74,8 @@ func (w *workload) recordMend(t *testing.T, fs *vfs.Mem) *mendWorkload {
 	m.opened = m.recording.Len()
 	want := w.history.now()
 	for _, id := range slices.Sorted(maps.Keys(want)) {
-		if hole := log.Group(id).Damage(); hole != nil {
-			if err := want[id].mend(log, id, hole); err != nil {
+		if log.Group(id).Damage() != nil {
+			if err := want[id].mend(log, id); err != nil {
 				t.Fatal(err)
 			}
 			m.mended[id] = m.recording.Len()

@@ -169,28 +169,36 @@ func (m model) entriesDiffer(l *wal.Log) error {
 	return nil
 }
 
-// mend gives the log of a fenced group what a peer has: the hole, and the entry behind it, or a
-// snapshot if the peer has compacted that. A group that may have lost something, but by the peer's
-// log has lost nothing, is let go.
-func (g groupModel) mend(l *wal.Log, id uint64, hole *wal.DamageError) error {
-	last := hole.Resume
-	if last == 0 && hole.FirstIndex == g.last()+1 && hole.Floor <= g.last() {
-		return l.Unfence(id)
+// mend gives the log of a fenced group what a peer has, hole by hole.
+func (g groupModel) mend(l *wal.Log, id uint64) error {
+	for range 100 {
+		hole := l.Group(id).Damage()
+		if hole == nil {
+			return nil
+		}
+		if err := g.mendHole(l, id, hole); err != nil {
+			return fmt.Errorf("mend hole %+v: %w", *hole, err)
+		}
 	}
+	return fmt.Errorf("fenced after 100 holes: %w", l.Group(id).Damage())
+}
+
+// mendHole gives the hole and the entry behind it. A peer that has compacted that, or has a shorter
+// log than the floor because entries were replaced by fewer, sends a snapshot. A group that by the
+// peer's log has lost nothing is let go.
+func (g groupModel) mendHole(l *wal.Log, id uint64, hole *wal.DamageError) error {
+	last := hole.Resume
 	if last == 0 {
 		last = g.last()
 	}
-	if hole.FirstIndex <= g.mark.Index {
+	switch {
+	case hole.Resume == 0 && hole.FirstIndex == g.last()+1 && hole.Floor <= g.last():
+		return l.Unfence(id)
+	case hole.FirstIndex <= g.mark.Index, hole.FirstIndex > last, last > g.last(),
+		hole.Resume == 0 && hole.Floor > g.last():
 		return g.install(l, id)
 	}
-	if last > g.last() || hole.FirstIndex > last {
-		return fmt.Errorf("hole %+v in a log of entries %d to %d", *hole, g.mark.Index+1, g.last())
-	}
-	from := hole.FirstIndex - g.mark.Index - 1
-	if err := l.Mend(id, g.entries[from:last-g.mark.Index]); err != nil {
-		return fmt.Errorf("mend hole %+v: %w", *hole, err)
-	}
-	return nil
+	return l.Mend(id, g.entries[hole.FirstIndex-g.mark.Index-1:last-g.mark.Index])
 }
 
 // before is what of a group stands in front of an index. If that was compacted, there is nothing to
@@ -274,4 +282,9 @@ func (h *history) match(l *wal.Log, from, to int) (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("the log is none of the states %d to %d: %w", from, to, first)
+}
+
+// held says whether an open log has all of one of the states [from, to].
+func (h *history) held(l *wal.Log, from, to int) bool {
+	return slices.ContainsFunc(h.models[from:to+1], func(m model) bool { return m.missing(l) == nil })
 }

@@ -135,3 +135,50 @@ func TestWritesCoverWholeSectors(t *testing.T) {
 		}
 	}
 }
+
+// TestRemovedGroupStaysRemovedBehindDamage spoils the head of a segment, whose checkpoints alone say
+// that a group is gone: the frame of its removal stood where the log was moved from. The other groups
+// have later frames, so nothing is lost, and the removed one must not come back as if it were whole.
+func TestRemovedGroupStaysRemovedBehindDamage(t *testing.T) {
+	w := newWorkload(t, 1)
+	grow := func() {
+		for group := uint64(1); group <= 3; group++ {
+			w.append(true, nextUpdate(group, w.history.now()[group]))
+		}
+	}
+	w.append(true, nextUpdate(mortalGroup, groupModel{}))
+	grow()
+	w.remove(mortalGroup)
+	w.kill()
+	grow()
+	grow()
+	name := newestUsed(t, w)
+	for at := 512; at < 512+4*112; at += 8 {
+		fs := visible(w.fs)
+		spoil(t, fs, name, at, damages[0])
+		log, err := wal.Open(w.repairOptions(fs))
+		if err != nil {
+			t.Fatalf("bit at %d: %v", at, err)
+		}
+		if g := log.Group(mortalGroup); g.LastIndex() > 0 && g.Damage() == nil {
+			t.Fatalf("bit at %d: the removed group is back, not fenced", at)
+		}
+	}
+}
+
+// newestUsed is the path of the newest segment that has a header.
+func newestUsed(t *testing.T, w *workload) string {
+	t.Helper()
+	names, err := w.fs.List(crashDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newest := ""
+	for _, name := range names {
+		path := crashDir + "/" + name
+		if bytes.HasPrefix(fileBytes(t, w.fs, path), []byte("connwal\n")) {
+			newest = path
+		}
+	}
+	return newest
+}

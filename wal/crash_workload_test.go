@@ -40,6 +40,9 @@ type workload struct {
 	full    int
 	// did counts the steps by what they cross.
 	did map[string]int
+	// lives is the term at which the mortal group began last. With oneLife it does not come back.
+	lives   uint64
+	oneLife bool
 	// peaceful workloads close and are never killed.
 	peaceful bool
 	// serial makes the bytes of every entry different from those of all others.
@@ -272,8 +275,11 @@ func (w *workload) step() {
 	case 3:
 		if _, ok := w.history.now()[mortalGroup]; ok {
 			w.remove(mortalGroup)
-		} else {
-			w.append(true, w.update(mortalGroup, groupModel{}))
+		} else if w.lives == 0 || !w.oneLife {
+			// A new life has higher terms, or equal terms would not mean equal entries (thesis 3.5).
+			// Where damage hides the removal, not even that tells the two lives apart.
+			w.lives += 100
+			w.append(true, w.update(mortalGroup, groupModel{state: wal.State{Term: w.lives}}))
 		}
 	case 4:
 		if state := current.state; state.Commit < current.last() {

@@ -2,6 +2,7 @@ package wal
 
 // decide finds out which groups have lost something, and fences them or refuses the log.
 func (r *recovery) decide() error {
+	r.dropRemoved()
 	r.applyFloors()
 	var first *DamageError
 	for _, g := range r.log.sortedGroups() {
@@ -24,6 +25,25 @@ func (r *recovery) decide() error {
 		return first
 	}
 	return nil
+}
+
+// dropRemoved does for a damaged head of a segment what endActivation does for a whole one: if every
+// frame that is lost there has turned out to be of a group that goes on, a group that was not in the
+// head had been removed before.
+func (r *recovery) dropRemoved() {
+	for i, region := range r.replay.regions {
+		if region.activation == 0 || !region.resolved() {
+			continue
+		}
+		for _, g := range r.log.sortedGroups() {
+			info := r.replay.info[g]
+			if info == nil || info.confirmed > i || info.checkpoint == region.activation {
+				continue
+			}
+			g.clear()
+			delete(r.replay.info, g)
+		}
+	}
 }
 
 // applyFloors compares the groups with the superblock, if frames that it knows of are lost at the

@@ -223,6 +223,7 @@ func visible(fs *vfs.Mem) *vfs.Mem {
 // closedWorkload is a log that was closed well, for faults on what lies on the disk.
 func closedWorkload(t *testing.T) *workload {
 	w := newWorkload(t, 5)
+	w.oneLife = true
 	w.run(faultSteps)
 	w.close()
 	return w
@@ -385,11 +386,14 @@ func TestDamageIsNeverSilent(t *testing.T) {
 }
 
 // TestDamageOfKilledLogIsNeverSilent spoils logs that were not closed. There the newest write cannot
-// be told from one that a crash has torn, so that alone may be missing without a word.
+// be told from one that a crash has torn, so that alone may be missing without a word. Files that are
+// cut short are left out: by the contract of the log that is a torn tail (TestRowTornTail), however
+// much was behind the cut.
 func TestDamageOfKilledLogIsNeverSilent(t *testing.T) {
 	refused, cut := 0, 0
 	for steps := 8; steps <= faultSteps; steps += 8 {
 		w := newWorkload(t, uint64(steps))
+		w.oneLife = true
 		w.run(steps)
 		from, to := w.boundsBeforeLastWrite()
 		names, err := w.fs.List(crashDir)
@@ -400,7 +404,8 @@ func TestDamageOfKilledLogIsNeverSilent(t *testing.T) {
 			path := filepath.Join(crashDir, name)
 			for at := 0; at < len(fileBytes(t, w.fs, path)); at += 97 {
 				fs := visible(w.fs)
-				spoil(t, fs, path, at, damages[at%2])
+				d := damages[at%3]
+				spoil(t, fs, path, at, d)
 				log, err := wal.Open(w.optionsOn(fs))
 				if isDamage(err) {
 					refused++
@@ -409,11 +414,10 @@ func TestDamageOfKilledLogIsNeverSilent(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%d steps, %d of %s: %v", steps, at, name, err)
 				}
-				n, err := w.history.match(log, from, to)
-				if err != nil {
-					t.Fatalf("%d steps, %s at %d of %s: %v", steps, damages[at%2].name, at, name, err)
+				if !w.history.held(log, from, to) {
+					t.Fatalf("%d steps, %s at %d of %s: silent loss", steps, d.name, at, name)
 				}
-				if n < to {
+				if w.history.now().missing(log) != nil {
 					cut++
 				}
 			}
@@ -473,6 +477,14 @@ func (w *workload) checkRepair(fs *vfs.Mem) (fenced int, err error) {
 		return 0, err
 	}
 	want := w.history.now()
+	for _, id := range log.Groups() {
+		if _, ok := want[id]; !ok && log.Group(id).Damage() != nil {
+			// Its removal is in the hole; the cluster removes it again.
+			if err := log.RemoveGroup(id); err != nil {
+				return 0, fmt.Errorf("remove group %d: %w", id, err)
+			}
+		}
+	}
 	for _, id := range slices.Sorted(maps.Keys(want)) {
 		g := log.Group(id)
 		hole := g.Damage()
@@ -483,7 +495,7 @@ func (w *workload) checkRepair(fs *vfs.Mem) (fenced int, err error) {
 			continue
 		}
 		fenced++
-		if err := want[id].mend(log, id, hole); err != nil {
+		if err := want[id].mend(log, id); err != nil {
 			return fenced, fmt.Errorf("group %d: %w", id, err)
 		}
 	}

@@ -84,13 +84,13 @@ func (c *cursor) step() (bool, error) {
 		c.file.scan.buf = c.file.scan.buf[:0]
 		return true, nil
 	}
-	c.whole = c.whole && c.activated
 	if inOrder {
 		c.replay.lose(&lostRegion{file: segmentName(c.file.id), offset: c.at, attributed: true,
 			expected: fmt.Sprintf("frame %d with %d bytes", h.sequence, h.frameBytes()),
 			found:    "bytes that fail their checksum"})
 		return true, c.accept(&h, nil, nil, true)
 	}
+	c.whole = c.whole && c.activated
 	return c.resync(status, &h, known)
 }
 
@@ -184,6 +184,9 @@ func (c *cursor) resync(status frameStatus, h *header, known int64) (bool, error
 		c.sequence, c.at = next.sequence, at
 	} else {
 		c.at = known
+	}
+	if c.file.valid && !c.activated {
+		region.activation = c.file.id
 	}
 	c.replay.lose(region)
 	return found, nil

@@ -16,6 +16,8 @@ type lostRegion struct {
 	claimed             map[uint64]bool
 	// attributed says that it is known which groups are hit.
 	attributed bool
+	// activation is the segment in whose head the region begins, 0 if it is in none.
+	activation uint64
 }
 
 // resolved says whether every lost frame has been claimed by the group that it belonged to.
