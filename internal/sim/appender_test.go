@@ -272,6 +272,7 @@ func (a *appender) lift(g *group) {
 	switch {
 	case err == nil:
 		g.note("fence lifted")
+		g.p.h.weak[g.id] = false
 	case errors.Is(err, wal.ErrDiskFull):
 		a.later(func() { a.lift(g) })
 	default:

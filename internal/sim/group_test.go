@@ -35,6 +35,7 @@ type group struct {
 	mender    *mender
 	begun     bool
 	fenced    bool
+	newcomer  bool // the log is empty, and whether it was lost is not known yet
 	probing   bool
 	caughtUp  bool
 	failed    error
@@ -72,9 +73,11 @@ func newGroup(p *process, id uint64) *group {
 
 // start is Node.newGroup.
 func (g *group) start() error {
-	if g.wal.Damage() == nil {
+	isNew := g.isNew()
+	if g.wal.Damage() == nil && (!isNew || len(g.w.hosts) == 1) || g.w.is(amnesia) && isNew {
 		return g.begin(0)
 	}
+	g.newcomer = isNew
 	g.mender = newMender(g)
 	return nil
 }
@@ -119,7 +122,9 @@ func (g *group) begin(fence uint64) error {
 	}
 	g.hardState = state
 	g.term, g.commit = state.Term, state.Commit
+	g.newcomer = false
 	g.begun = true
+	g.p.h.weak[g.id] = fence != 0
 	g.handed = viewOf(g.w, g.wal)
 	g.note("begin", state.Term, state.Commit, g.apply.applied, g.wal.LastIndex(), fence)
 	g.post(func(in *contents) { in.start = core })
@@ -130,7 +135,7 @@ const appendsAhead = 4 // node/node.go
 
 // bootstrap is Group.bootstrap.
 func (g *group) bootstrap() error {
-	if g.wal.LastIndex() > 0 || g.wal.State() != (wal.State{}) || g.wal.Damage() != nil {
+	if !g.isNew() {
 		return nil
 	}
 	voters := make([]uint64, 0, len(g.w.hosts))
@@ -146,6 +151,11 @@ func (g *group) bootstrap() error {
 		State: &wal.State{Term: 1, Commit: 1},
 		Mark:  &wal.Mark{Index: 1, Term: 1, ConfState: &pb.ConfState{Voters: voters}},
 	})
+}
+
+// isNew is Group.isNew.
+func (g *group) isNew() bool {
+	return g.wal.LastIndex() == 0 && g.wal.State() == (wal.State{}) && g.wal.Damage() == nil
 }
 
 // appendNow is Node.appendNow, at a moment at which nothing is in the Ready channel.

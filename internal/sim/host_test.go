@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/connectraft/connect/internal/replica"
@@ -30,7 +31,8 @@ type host struct {
 	crashStart   int      // the next start crashes at this operation of the disk; 0 = not
 	disarm       []func() // end the faults of the disk
 	misread      bool     // its disk has given back what was not written, or nothing, so groups may stop
-	damaged      bool     // its disk has lost what was acknowledged, and everybody may know
+	spoiled      bool     // a bit of its disk was flipped once
+	weak         []bool   // by group: it may lack what it has acknowledged, and does not vote
 	incarnation  uint64
 	own          *vfs.Mem // while foreign: its own disk
 	foreign      bool     // the disk is that of another cluster's node
@@ -43,10 +45,32 @@ type host struct {
 
 func newHost(w *world, id uint64) *host {
 	h := &host{w: w, id: id, disk: vfs.NewMem(), snaps: newSnapStore(), rate: 1, starts: -1,
-		promised: map[uint64]*logView{}}
+		promised: map[uint64]*logView{}, weak: make([]bool, w.plan.config.groups+1)}
+	h.weaken() // until it has begun for the first time
 	h.files = &recorder{FS: h.disk}
 	h.watch()
 	return h
+}
+
+// weaken says that the host may lack what it has acknowledged, until its groups have begun whole.
+func (h *host) weaken() {
+	for i := range h.weak {
+		h.weak[i] = i > 0
+	}
+}
+
+func (h *host) isWeak() bool { return slices.Contains(h.weak, true) }
+
+// mayWeaken reports whether a quorum is whole in every group without this host: beyond that nobody
+// promises anything.
+func (h *host) mayWeaken() bool {
+	weak := 1
+	for _, other := range h.w.hosts {
+		if other != h && other.isWeak() {
+			weak++
+		}
+	}
+	return weak <= (len(h.w.hosts)-1)/2
 }
 
 // watch writes the operations of the disk into the readable trace.

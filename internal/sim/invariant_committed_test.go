@@ -37,12 +37,12 @@ func (g *group) checkCommit(from, to uint64) {
 	}
 }
 
-// checkQuorum counts the disks that have promised to keep an entry. A disk that is known to be damaged
-// counts: what it promised is gone, and everybody may know.
+// checkQuorum counts the disks that have promised to keep an entry. A disk that may have lost what it
+// promised counts: nobody relies on it any more when it takes part again.
 func (o *groupOracle) checkQuorum(index, term uint64) {
 	have, need := 0, len(o.w.hosts)/2+1
 	for _, h := range o.w.hosts {
-		if v := h.promised[o.id]; h.damaged || v != nil && v.holds(index, term) {
+		if v := h.promised[o.id]; h.weak[o.id] || v != nil && v.holds(index, term) {
 			have++
 		}
 	}

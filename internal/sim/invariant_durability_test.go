@@ -102,8 +102,7 @@ func (h *host) checkRecovered(log *wal.Log) {
 func (h *host) checkKept(group uint64, promised, found *logView, damage *wal.DamageError) {
 	if damage != nil {
 		// The state may be older too: a damaged group asks its peers how far the terms are.
-		h.damaged = h.damaged || h.misread
-		if !h.damaged {
+		if !h.spoiled && !h.misread {
 			h.w.violated("durability", "node %d, group %d: damage without a cause: %v", h.id, group,
 				damage)
 		}
@@ -171,7 +170,7 @@ func (h *host) checkOpenError(err error) {
 		h.note("refuses foreign disk")
 		return
 	}
-	if damage, ok := errors.AsType[*wal.DamageError](err); ok && h.damaged {
+	if damage, ok := errors.AsType[*wal.DamageError](err); ok && h.spoiled {
 		h.note("refuses damage", damage.Group, damage.FirstIndex)
 		h.permanent = true
 		return

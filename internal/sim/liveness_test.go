@@ -41,7 +41,7 @@ func (w *world) pickCore() []*host {
 	need := len(w.hosts)/2 + 1
 	var core []*host
 	for _, i := range w.rng.check.Perm(len(w.hosts)) {
-		if h := w.hosts[i]; !h.damaged && len(core) < need {
+		if h := w.hosts[i]; !h.isWeak() && len(core) < need {
 			core = append(core, h)
 		}
 	}

@@ -22,7 +22,8 @@ type mender struct {
 	entries [][]*pb.Entry // answers about the present hole, by peer
 	have    []bool        // whether there is one in entries that was not looked at
 	cannot  []bool        // peers that cannot fill the present hole
-	terms   []uint64      // answers, by peer; 0 = none
+	terms   []position    // answers, by peer
+	told    []bool        // whether there is one in terms
 
 	damage  *wal.DamageError // the hole being filled; nil while asking for terms
 	tick    int              // turns of the present loop
@@ -34,11 +35,20 @@ type mender struct {
 func newMender(g *group) *mender {
 	n := len(g.w.hosts) + 1
 	return &mender{g: g, entries: make([][]*pb.Entry, n), have: make([]bool, n),
-		cannot: make([]bool, n), terms: make([]uint64, n)}
+		cannot: make([]bool, n), terms: make([]position, n), told: make([]bool, n)}
 }
+
+// position is position of node/mend.go.
+type position struct{ term, last uint64 }
+
+func (p position) isNew() bool { return p.term <= 1 && p.last <= 1 }
 
 // run is mender.run: it goes on with the next hole, with the terms, or to the group's beginning.
 func (m *mender) run() {
+	if m.g.newcomer {
+		m.loop()
+		return
+	}
 	damage := m.g.wal.Damage()
 	if damage == nil {
 		m.finish(0)
@@ -71,14 +81,8 @@ func (m *mender) loop() {
 		m.damage, m.tick = nil, 0
 	}
 	if m.damage == nil {
-		highest, answers := m.g.wal.State().Term, 0
-		for _, term := range m.terms {
-			if term != 0 {
-				highest, answers = max(highest, term), answers+1
-			}
-		}
-		if answers >= m.enough() {
-			m.finish(highest)
+		if term, ok := m.highestTerm(); ok {
+			m.finish(term)
 			return
 		}
 	}
@@ -94,6 +98,28 @@ func (m *mender) loop() {
 		}
 	})
 }
+
+// highestTerm is a turn of mender.highestTerm.
+func (m *mender) highestTerm() (term uint64, ok bool) {
+	highest, answers, fresh := m.g.wal.State().Term, 0, 0
+	for peer, p := range m.terms {
+		if !m.told[peer] {
+			continue
+		}
+		highest, answers = max(highest, p.term), answers+1
+		if p.isNew() {
+			fresh++
+		}
+	}
+	begun := answers > fresh
+	if m.g.newcomer && !begun && fresh >= len(m.g.w.hosts)/2 {
+		return 0, true
+	}
+	return highest, answers >= m.enough() && (begun || !m.g.newcomer)
+}
+
+// settled is mender.settled.
+func (m *mender) settled(peer uint64) bool { return m.told[peer] && !m.terms[peer].isNew() }
 
 func count(list []bool) (n int) {
 	for _, b := range list {
@@ -116,7 +142,7 @@ func (m *mender) ask() {
 				p.group(id).serveFetch(from, first, last)
 			})
 		}
-		if m.damage == nil && m.terms[h.id] == 0 {
+		if m.damage == nil && !m.settled(h.id) {
 			_ = m.g.w.net.sendRequest(m.g.p, h.id, func(p *process) { p.group(id).serveTerm(from) })
 		}
 	}
@@ -193,13 +219,18 @@ func (m *mender) finish(fence uint64) {
 
 // serveTerm is Group.serveTerm.
 func (g *group) serveTerm(from uint64) {
-	if !g.begun || g.fenced || g.failed != nil || g.core == nil {
+	var at position
+	switch {
+	case g.newcomer:
+	case g.begun && !g.fenced && g.failed == nil && g.core != nil:
+		at = position{g.core.Status().Term, g.wal.LastIndex()}
+	default:
 		return
 	}
-	self, id, term := g.p.h.id, g.id, g.core.Status().Term
+	self, id := g.p.h.id, g.id
 	_ = g.w.net.sendRequest(g.p, from, func(p *process) {
 		if m := p.group(id).mender; m != nil {
-			m.answered(func() { m.terms[self] = term })
+			m.answered(func() { m.terms[self], m.told[self] = at, true })
 		}
 	})
 }

@@ -111,6 +111,8 @@ func (m mutant) needs() []faultKind {
 	switch m {
 	case ignoreFence:
 		return []faultKind{faultFlip, faultFlip, faultIsolate, faultOneWay, faultKill}
+	case amnesia:
+		return []faultKind{faultWipe, faultIsolate, faultOneWay, faultKill}
 	case retryUnknown:
 		return []faultKind{faultIsolate, faultSplit, faultOneWay, faultPause}
 	case forgetSnapshotReport:

@@ -2,7 +2,9 @@ package sim_test
 
 import (
 	"flag"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -15,13 +17,26 @@ type settings struct {
 	seed    *uint64
 	seconds *int
 	traces  *string
+	faults  *string
 }
 
 var flags = settings{
 	seeds:   flag.Int("sim.seeds", 60, "how many seeds to run"),
 	seed:    flag.Uint64("sim.seed", 1, "the first seed"),
 	seconds: flag.Int("sim.seconds", 20, "virtual seconds with faults"),
-	traces:  flag.String("sim.traces", "", "directory for traces; default is the test's own"),
+	faults: flag.String("sim.faults", "", "kinds of faults, separated by commas, for three nodes; "+
+		"default is a draw of all for one to seven"),
+	traces: flag.String("sim.traces", "", "directory for traces; default is the test's own"),
+}
+
+// only is the kinds of faults that are asked for; nil means no wish.
+func (s settings) only() (kinds []faultKind) {
+	for k := range faultKinds {
+		if slices.Contains(strings.Split(*s.faults, ","), k.String()) {
+			kinds = append(kinds, k)
+		}
+	}
+	return kinds
 }
 
 func (s settings) length() time.Duration { return time.Duration(*s.seconds) * time.Second }
@@ -32,7 +47,7 @@ func TestSeeds(t *testing.T) {
 	var total stats
 	began, elections, committed, events, hash := time.Now(), 0, 0, uint64(0), uint64(0)
 	for seed := *flags.seed; seed < *flags.seed+uint64(*flags.seeds); seed++ {
-		p := drawPlan(seed, flags.length())
+		p := drawPlan(seed, flags.length(), flags.only()...)
 		r := simulate(t, seed, p, noMutant, nil)
 		if r.violation != nil {
 			report(t, seed, p, noMutant, r)
