@@ -348,9 +348,14 @@ func TestCommandWithoutAMajorityIsWithdrawnOrUnknown(t *testing.T) {
 			c.stop(uint64(id + 1))
 		}
 	}
+	last := c.groups[leader].Status().LastIndex
+	call := c.groups[leader].Go(number(1))
+	c.within("the command is in the log", func() bool {
+		return c.groups[leader].Status().LastIndex > last
+	})
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	_, err := c.groups[leader].Propose(ctx, number(1))
+	_, err := call.Wait(ctx)
 	if node.OutcomeOf(err) != node.Unknown || !errors.Is(err, node.ErrUnknown) {
 		t.Errorf("a command in the log of a leader alone: %v, want ErrUnknown", err)
 	}

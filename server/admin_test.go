@@ -146,7 +146,7 @@ admin = "127.0.0.1:6"
 func TestWithoutALeader(t *testing.T) {
 	_, cfg := open(t, counterService, aloneConfig)
 	status, body := get(t, cfg, "/readyz")
-	if status != http.StatusServiceUnavailable || !strings.Contains(body, "leader") {
+	if status != http.StatusServiceUnavailable || !strings.Contains(body, "other members") {
 		t.Errorf("/readyz: %d %q, want 503 and the reason", status, body)
 	}
 	if _, body := get(t, cfg, "/status"); !strings.Contains(body, `"not_ready": "`) {
