@@ -13,7 +13,8 @@ import (
 	"github.com/connectraft/connect/wal"
 )
 
-// check holds one image against the history, and if the job is deep also the crashes of its recovery.
+// check holds one image against the history, and if the job is deep also the crashes of its
+// recovery.
 func (w *workload) check(j job, seen *imageSet) error {
 	want := w.boundsAt(j.position)
 	seen.add(j.image.FS.Fingerprint(), false)
@@ -42,8 +43,8 @@ func (w *workload) boundsAt(position int) bounds {
 	return bounds{from: from, to: to, created: w.created > 0 && position >= w.created}
 }
 
-// checkImage opens an image and holds what it shows against the bounds; then it wants the same again
-// after a power cut at once and after a kill; then it appends, closes and opens once more. It
+// checkImage opens an image and holds what it shows against the bounds; then it wants the same
+// again after a power cut at once and after a kill; then it appends, closes and opens once more. It
 // returns how many operations the first open took.
 func (w *workload) checkImage(fs *vfs.Mem, b bounds) (opened int, err error) {
 	before := fs.Operations()
@@ -132,8 +133,8 @@ func (w *workload) optionsOn(fs *vfs.Mem) wal.Options {
 }
 
 // checkFiles wants no file that recovery should have cleaned up, nor more bytes than the log
-// accounted for before the last open, besides the ballast, the superblocks, a segment that this open
-// prepares, and as much again by which its head makes the one before grow.
+// accounted for before the last open, besides the ballast, the superblocks, a segment that this
+// open prepares, and as much again by which its head makes the one before grow.
 func checkFiles(fs *vfs.Mem, accounted int64) error {
 	const superblocks = 4 << 10
 	if used := fs.Used(); used > accounted+3*crashSegment+superblocks {

@@ -22,8 +22,8 @@ type mendWorkload struct {
 	mended    map[uint64]int
 }
 
-// TestCrashDuringMend crashes the repair of damaged logs at every operation. A fence must hold until
-// its group is whole: a group is fenced and right up to its hole, or it is whole.
+// TestCrashDuringMend crashes the repair of damaged logs at every operation. A fence must hold
+// until its group is whole: a group is fenced and right up to its hole, or it is whole.
 func TestCrashDuringMend(t *testing.T) {
 	base := closedWorkload(t)
 	names, err := base.fs.List(crashDir)

@@ -213,7 +213,8 @@ func (g groupModel) before(index uint64) groupModel {
 	return g
 }
 
-// install gives the log of a fenced group the snapshot of a peer that has compacted what is missing.
+// install gives the log of a fenced group the snapshot of a peer that has compacted what is
+// missing.
 func (g groupModel) install(l *wal.Log, id uint64) error {
 	state := g.state
 	state.Term = max(state.Term, l.Group(id).State().Term)

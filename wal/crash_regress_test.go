@@ -48,9 +48,9 @@ func TestActivationTornBetweenFrames(t *testing.T) {
 	}
 }
 
-// TestOnlyFrameOfGroupIsDamaged spoils the header of the one frame that a group has, so that nothing
-// in the log names the group any more. Frames of another group prove that it was acknowledged; the
-// newest of them is the only proof, and it must count itself.
+// TestOnlyFrameOfGroupIsDamaged spoils the header of the one frame that a group has, so that
+// nothing in the log names the group any more. Frames of another group prove that it was
+// acknowledged; the newest of them is the only proof, and it must count itself.
 func TestOnlyFrameOfGroupIsDamaged(t *testing.T) {
 	w := newWorkload(t, 1)
 	for index := uint64(1); index <= 3; index++ {
@@ -136,9 +136,10 @@ func TestWritesCoverWholeSectors(t *testing.T) {
 	}
 }
 
-// TestRemovedGroupStaysRemovedBehindDamage spoils the head of a segment, whose checkpoints alone say
-// that a group is gone: the frame of its removal stood where the log was moved from. The other groups
-// have later frames, so nothing is lost, and the removed one must not come back as if it were whole.
+// TestRemovedGroupStaysRemovedBehindDamage spoils the head of a segment, whose checkpoints alone
+// say that a group is gone: the frame of its removal stood where the log was moved from. The other
+// groups have later frames, so nothing is lost, and the removed one must not come back as if it
+// were whole.
 func TestRemovedGroupStaysRemovedBehindDamage(t *testing.T) {
 	w := newWorkload(t, 1)
 	grow := func() {

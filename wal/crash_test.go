@@ -138,7 +138,9 @@ func (s *imageSet) recoveries() int {
 	return s.recovery
 }
 
-var imagePolicy = vfs.ImagePolicy{Seed: 1, Samples: 8, CutsMax: 24, PendingMax: 12, Edges: frameEdges}
+var imagePolicy = vfs.ImagePolicy{
+	Seed: 1, Samples: 8, CutsMax: 24, PendingMax: 12, Edges: frameEdges,
+}
 
 // recoveryPolicy is for crashes inside of recovery, of which there are very many.
 var recoveryPolicy = vfs.ImagePolicy{

@@ -27,9 +27,9 @@ func (r *recovery) decide() error {
 	return nil
 }
 
-// dropRemoved does for a damaged head of a segment what endActivation does for a whole one: if every
-// frame that is lost there has turned out to be of a group that goes on, a group that was not in the
-// head had been removed before.
+// dropRemoved does for a damaged head of a segment what endActivation does for a whole one: if
+// every frame that is lost there has turned out to be of a group that goes on, a group that was not
+// in the head had been removed before.
 func (r *recovery) dropRemoved() {
 	for i, region := range r.replay.regions {
 		if region.activation == 0 || !region.resolved() {
@@ -75,8 +75,8 @@ func (r *recovery) applyFloors() {
 	}
 }
 
-// applyFloorsInside compares the groups with the superblock if there is damage in front of the end of
-// the log: a group whose last frames are in it has nothing behind that could tell of them.
+// applyFloorsInside compares the groups with the superblock if there is damage in front of the end
+// of the log: a group whose last frames are in it has nothing behind that could tell of them.
 func (r *recovery) applyFloorsInside() {
 	if r.super == nil || len(r.replay.regions) == 0 {
 		return

@@ -106,8 +106,8 @@ func TestFaultEIOAtEveryOperation(t *testing.T) {
 	}
 }
 
-// TestFaultSyncFailsOnceThenLies holds requirement 8: the failed sync is not tried again, and the next
-// open writes anew what may be clean in memory and not on the disk.
+// TestFaultSyncFailsOnceThenLies holds requirement 8: the failed sync is not tried again, and the
+// next open writes anew what may be clean in memory and not on the disk.
 func TestFaultSyncFailsOnceThenLies(t *testing.T) {
 	fault := vfs.Fault{Ops: vfs.OpSyncData | vfs.OpSync, Do: vfs.SyncFailsOnce()}
 	eachFault(t, fault, expectSurvival)
@@ -202,8 +202,8 @@ func TestFaultMisdirectedWrite(t *testing.T) {
 	}
 }
 
-// expectWholeOrDamaged opens an image and wants all of the present model; what the log itself says is
-// in the error.
+// expectWholeOrDamaged opens an image and wants all of the present model; what the log itself says
+// is in the error.
 func (w *workload) expectWholeOrDamaged(fs *vfs.Mem) error {
 	log, err := wal.Open(w.optionsOn(fs))
 	if err != nil {
@@ -229,8 +229,8 @@ func closedWorkload(t *testing.T) *workload {
 	return w
 }
 
-// TestFaultBitFlipOnRead flips a bit in one read of an open, and wants the whole log or typed damage,
-// and the whole log from the next open, because the disk is good.
+// TestFaultBitFlipOnRead flips a bit in one read of an open, and wants the whole log or typed
+// damage, and the whole log from the next open, because the disk is good.
 func TestFaultBitFlipOnRead(t *testing.T) {
 	base := closedWorkload(t)
 	for n, hits := 1, 1; hits > 0; n++ {
@@ -346,9 +346,9 @@ var damages = []damage{
 	{"cut", func(data []byte, at int) []byte { return data[:at] }},
 }
 
-// TestDamageIsNeverSilent spoils each file of a closed log at every 61st byte. The log must hold all
-// it held, or Open must name the damage; with Repair the groups that are not fenced are whole, and a
-// fenced one is whole up to its hole and mends.
+// TestDamageIsNeverSilent spoils each file of a closed log at every 61st byte. The log must hold
+// all it held, or Open must name the damage; with Repair the groups that are not fenced are whole,
+// and a fenced one is whole up to its hole and mends.
 func TestDamageIsNeverSilent(t *testing.T) {
 	w := closedWorkload(t)
 	names, err := w.fs.List(crashDir)
@@ -385,10 +385,10 @@ func TestDamageIsNeverSilent(t *testing.T) {
 	}
 }
 
-// TestDamageOfKilledLogIsNeverSilent spoils logs that were not closed. There the newest write cannot
-// be told from one that a crash has torn, so that alone may be missing without a word. Files that are
-// cut short are left out: by the contract of the log that is a torn tail (TestRowTornTail), however
-// much was behind the cut.
+// TestDamageOfKilledLogIsNeverSilent spoils logs that were not closed. There the newest write
+// cannot be told from one that a crash has torn, so that alone may be missing without a word. Files
+// that are cut short are left out: by the contract of the log that is a torn tail
+// (TestRowTornTail), however much was behind the cut.
 func TestDamageOfKilledLogIsNeverSilent(t *testing.T) {
 	refused, cut := 0, 0
 	for steps := 8; steps <= faultSteps; steps += 8 {
