@@ -257,16 +257,21 @@ func (g *Group) bootstrap() error {
 	if !g.isNew() {
 		return nil
 	}
-	voters := make([]uint64, 0, len(g.node.options.Members))
-	for _, m := range g.node.options.Members {
-		voters = append(voters, m.ID)
-	}
-	slices.Sort(voters)
 	return g.node.appendNow(wal.Update{
 		Group: g.id,
 		State: &wal.State{Term: 1, Commit: 1},
-		Mark:  &wal.Mark{Index: 1, Term: 1, ConfState: &pb.ConfState{Voters: voters}},
+		Mark:  &wal.Mark{Index: 1, Term: 1, ConfState: g.node.voters()},
 	})
+}
+
+// voters is the membership that a group begins with.
+func (n *Node) voters() *pb.ConfState {
+	state := &pb.ConfState{}
+	for _, m := range n.options.Members {
+		state.Voters = append(state.Voters, m.ID)
+	}
+	slices.Sort(state.Voters)
+	return state
 }
 
 // isNew reports whether the log has nothing of the group, and knows of nothing that it has lost.
@@ -316,7 +321,8 @@ func (g *Group) recover() error {
 	}
 	g.apply.members = mark.ConfState
 	if g.apply.members == nil {
-		g.apply.members = &pb.ConfState{}
+		// Lost to damage. Members are fixed by the options, so these are the group's.
+		g.apply.members = g.node.voters()
 	}
 	g.apply.term = mark.Term
 	g.apply.applied.Store(mark.Index)
