@@ -89,7 +89,11 @@ func (a *applier) perform(t applyTask) error {
 		if err := a.applyEntries(t.apply); err != nil {
 			return err
 		}
+		a.g.w.trace.say("n%d g%d applied %d", a.g.p.h.id, a.g.id, a.applied)
 		a.g.acknowledge(t.apply.Done, 0)
+	}
+	for _, round := range t.reads {
+		a.g.w.trace.say("n%d g%d reads of index %d at %d", a.g.p.h.id, a.g.id, round.Index, a.applied)
 	}
 	a.waiting = append(a.waiting, t.reads...)
 	if err := a.serveReads(); err != nil {

@@ -287,6 +287,9 @@ func (w *world) injectDisk(f fault, h *host, r *rand.Rand) {
 			Do: do})
 		h.misread = true
 		h.disarm = append(h.disarm, remove)
+		if do.FlipBit {
+			h.misreads = append(h.misreads, remove)
+		}
 		w.after(f.lasts, remove)
 	case faultStall:
 		h.stalledUntil = max(h.stalledUntil, w.now+int64(f.lasts))

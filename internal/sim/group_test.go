@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -138,19 +137,23 @@ func (g *group) bootstrap() error {
 	if !g.isNew() {
 		return nil
 	}
-	voters := make([]uint64, 0, len(g.w.hosts))
-	for _, h := range g.w.hosts {
-		voters = append(voters, h.id)
-	}
-	slices.Sort(voters)
-	if g.w.is(smallQuorum) && len(voters)%2 == 0 {
-		voters = voters[1:]
-	}
 	return g.appendNow(wal.Update{
 		Group: g.id,
 		State: &wal.State{Term: 1, Commit: 1},
-		Mark:  &wal.Mark{Index: 1, Term: 1, ConfState: &pb.ConfState{Voters: voters}},
+		Mark:  &wal.Mark{Index: 1, Term: 1, ConfState: g.p.voters()},
 	})
+}
+
+// voters is Node.voters.
+func (p *process) voters() *pb.ConfState {
+	state := &pb.ConfState{}
+	for _, h := range p.w.hosts {
+		state.Voters = append(state.Voters, h.id)
+	}
+	if p.w.is(smallQuorum) && len(state.Voters)%2 == 0 {
+		state.Voters = state.Voters[1:]
+	}
+	return state
 }
 
 // isNew is Group.isNew.
@@ -188,7 +191,7 @@ func (g *group) recover() error {
 	}
 	g.apply.members = mark.ConfState
 	if g.apply.members == nil {
-		g.apply.members = &pb.ConfState{}
+		g.apply.members = g.p.voters()
 	}
 	g.apply.term = mark.Term
 	g.apply.applied = mark.Index

@@ -31,6 +31,7 @@ type host struct {
 	crashStart   int      // the next start crashes at this operation of the disk; 0 = not
 	disarm       []func() // end the faults of the disk
 	misread      bool     // its disk has given back what was not written, or nothing, so groups may stop
+	misreads     []func() // end the faults that flip what is read
 	spoiled      bool     // a bit of its disk was flipped once
 	weak         []bool   // by group: it may lack what it has acknowledged, and does not vote
 	incarnation  uint64
@@ -41,6 +42,7 @@ type host struct {
 	promised map[uint64]*logView
 	// inFlight is the append that was under way when the process died.
 	inFlight []ready
+	mending  []uint64 // groups whose holes were being filled, and may be though that failed
 }
 
 func newHost(w *world, id uint64) *host {
@@ -117,6 +119,10 @@ func (h *host) start(after time.Duration) {
 func (h *host) boot() {
 	h.life++
 	h.note("start", h.life)
+	for _, remove := range h.misreads {
+		remove() // a log that reads its newest bytes wrong takes them for torn, as it must
+	}
+	h.misreads = nil
 	p := newProcess(h)
 	opened := false
 	crashed := h.dying(func() { opened = p.open() })

@@ -231,6 +231,9 @@ func (w *world) equal() string {
 			if o.last() >= firstIndex && g.apply.machine.hash() != o.states[len(o.states)-1] {
 				return "group " + idString(o.id) + " of node " + idString(h.id) + " is different"
 			}
+			if n := len(g.apply.members.GetVoters()); n != len(w.hosts) {
+				return fmt.Sprintf("group %d of node %d has %d voters", o.id, h.id, n)
+			}
 			if s := g.core.Status(); s.Fenced {
 				return "group " + idString(o.id) + " of node " + idString(h.id) + " is fenced"
 			}

@@ -77,12 +77,6 @@ func (v *logView) compact(index uint64) {
 	v.base = index
 }
 
-func (v *logView) clone() *logView {
-	c := *v
-	c.entries = append([]entryID(nil), v.entries...)
-	return &c
-}
-
 // viewOf reads a group's log and holds every entry against the others of its place.
 func viewOf(w *world, g *wal.Group) *logView {
 	mark := g.Mark()

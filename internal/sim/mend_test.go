@@ -193,6 +193,7 @@ func (m *mender) try(peer uint64, entries []*pb.Entry) (bool, error) {
 	if len(entries) == 0 {
 		return false, nil
 	}
+	m.g.p.h.mending = append(m.g.p.h.mending, m.g.id)
 	err := m.g.p.wal.Mend(m.g.id, entries)
 	switch {
 	case err == nil:

@@ -38,9 +38,7 @@ func newNetwork(w *world, hosts int) *network {
 	return n
 }
 
-// connect gives a new process its connections; disconnect takes them from one that died.
-func (n *network) connect(uint64) {}
-
+// disconnect takes the connections of a process that died.
 func (n *network) disconnect(id uint64) {
 	for _, h := range n.w.hosts {
 		if h.id != id {
@@ -186,18 +184,22 @@ func (n *network) sendSnapshot(from *process, to, group uint64, m *pb.Message, b
 	copied := *body
 	copied.members = proto.CloneOf(body.members)
 	took := n.w.between(5*time.Millisecond, 200*time.Millisecond)
-	n.w.at(max(n.w.now+int64(took), n.clog[sender][to]), func() {
+	var arrive func()
+	arrive = func() {
 		if target == nil || target.dead || n.cut[sender][to]+n.cut[to][sender] > 0 ||
 			!n.quiet && n.w.rng.network.IntN(20) == 0 {
 			from.after(n.delay(), func() { done(errNotConnected) })
 			return
 		}
-		target.perform(func() {
-			decoded, err := transport.DecodeMessages(payload, 64<<20)
-			if err == nil {
-				err = target.group(group).snaps.receive(sender, decoded[0], &copied)
-			}
-			from.after(n.delay(), func() { done(err) })
-		})
-	})
+		if until := target.h.pausedUntil; until > n.w.now {
+			n.w.at(until, arrive) // it may be dead by then, and the sender must learn of that
+			return
+		}
+		decoded, err := transport.DecodeMessages(payload, 64<<20)
+		if err == nil {
+			err = target.group(group).snaps.receive(sender, decoded[0], &copied)
+		}
+		from.after(n.delay(), func() { done(err) })
+	}
+	n.w.at(max(n.w.now+int64(took), n.clog[sender][to]), arrive)
 }

@@ -1,7 +1,6 @@
 package sim_test
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -106,7 +105,6 @@ func (p *process) run() {
 		p.exit()
 		return
 	}
-	p.w.net.connect(p.h.id)
 	p.after(p.tickPeriod(), p.tick)
 	for _, g := range p.groups {
 		if g.mender != nil {
@@ -324,7 +322,5 @@ func (l raftLogger) Panic(v ...any) { panic(fmt.Sprint(v...)) }
 func (l raftLogger) Panicf(f string, v ...any) {
 	panic(fmt.Sprintf(f, v...))
 }
-
-var errUnknownFate = errors.New("sim: never seen")
 
 func unknown(why string) error { return fmt.Errorf("%w: %s", node.ErrUnknown, why) }
