@@ -124,7 +124,7 @@ func (g *group) begin(fence uint64) error {
 	g.newcomer = false
 	g.begun = true
 	g.p.h.weak[g.id] = fence != 0
-	g.handed = viewOf(g.w, g.wal)
+	g.handed = viewOf(g.p.h, g.wal)
 	g.note("begin", state.Term, state.Commit, g.apply.applied, g.wal.LastIndex(), fence)
 	g.post(func(in *contents) { in.start = core })
 	return nil

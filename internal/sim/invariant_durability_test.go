@@ -68,16 +68,13 @@ func (h *host) compacted(group, index uint64) {
 
 // mended notes that a hole is filled, and looks at everything.
 func (h *host) mended(group uint64, log *wal.Group) {
-	v := viewOf(h.w, log)
+	v := viewOf(h, log)
 	h.w.oracle.group(group).checkMatching(v, 0, h.id)
 	h.promised[group] = v
 }
 
 // checkRecovered holds a log that was opened again against what was promised.
 func (h *host) checkRecovered(log *wal.Log) {
-	if h.misread {
-		h.disarmAll() // what follows reads the log beside the product
-	}
 	if found := log.Identity().Incarnation; h.incarnation == 0 {
 		h.incarnation = found
 	} else if found != h.incarnation {
@@ -85,7 +82,7 @@ func (h *host) checkRecovered(log *wal.Log) {
 	}
 	for id := uint64(1); id <= uint64(h.w.plan.config.groups); id++ {
 		g := log.Group(id)
-		found := viewOf(h.w, g)
+		found := viewOf(h, g)
 		h.w.oracle.group(id).checkMatching(found, 0, h.id)
 		if promised := h.promised[id]; promised != nil {
 			h.checkKept(id, promised, found, g.Damage())

@@ -77,14 +77,17 @@ func (v *logView) compact(index uint64) {
 	v.base = index
 }
 
-// viewOf reads a group's log and holds every entry against the others of its place.
-func viewOf(w *world, g *wal.Group) *logView {
+// viewOf reads a group's log, beside the product and so without the faults of reads.
+func viewOf(h *host, g *wal.Group) *logView {
+	if h.misread {
+		h.disarmAll()
+	}
 	mark := g.Mark()
 	v := &logView{state: g.State(), base: mark.Index, baseID: entryID{term: mark.Term}}
 	for next := mark.Index + 1; next <= g.LastIndex(); {
 		run, err := g.Entries(next, g.LastIndex()+1, 1<<20)
 		if err != nil {
-			w.violated("durability", "the log cannot read its entry %d after opening: %v", next, err)
+			h.w.violated("durability", "the log cannot read its entry %d after opening: %v", next, err)
 		}
 		for _, e := range run {
 			v.entries = append(v.entries, idOf(e))
