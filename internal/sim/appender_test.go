@@ -140,8 +140,8 @@ func (a *appender) write() error {
 	return nil
 }
 
-// close is the end of appender.run and Log.Close: what waits in the Ready channel is written, then the
-// commit indexes that were not worth a write. Nothing is answered any more.
+// close is the end of appender.run and Log.Close: what waits in the Ready channel is written, then
+// the commit indexes that were not worth a write. Nothing is answered any more.
 func (p *process) close() {
 	p.appender.drain()
 	if err := p.wal.Close(); err != nil {

@@ -2,12 +2,14 @@
 //
 // It is made of tests alone. A cluster is the real internal/replica cores over the real wal on
 // vfs.Mem, joined by the real encoding of transport, under faults that the seed draws; the files
-// named after parts of node carry the effects of the cores as node does, and say so. Files named
-// invariant_* hold what must be true after every event. The same seed gives the same run:
+// named after parts of node carry the effects of the cores as node does, and say so. Snapshots are
+// kept in memory, and handshakes are not played. Files named invariant_* hold what must be true
+// after every event. The same seed gives the same run:
 //
 //	go test ./internal/sim                                  a small set of seeds
 //	go test ./internal/sim -run TestSeeds -sim.seeds=5000   so many, from -sim.seed on
 //	go test ./internal/sim -run TestSeeds -sim.seed=17 -sim.seeds=1
 //
-// -sim.seconds is the virtual length of the phase with faults.
+// -sim.seconds is the virtual length of the phase with faults, -sim.faults the kinds of faults to
+// run with three nodes ("wipe,kill,isolate"), -sim.traces where the traces of failures go.
 package sim

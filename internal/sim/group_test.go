@@ -1,7 +1,6 @@
 package sim_test
 
 import (
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -68,156 +67,6 @@ func newGroup(p *process, id uint64) *group {
 	g.snaps = &snapshots{g: g, newest: nil}
 	g.apply = newApplier(g)
 	return g
-}
-
-// start is Node.newGroup.
-func (g *group) start() error {
-	isNew := g.isNew()
-	if g.wal.Damage() == nil && (!isNew || len(g.w.hosts) == 1) || g.w.is(amnesia) && isNew {
-		return g.begin(0)
-	}
-	g.newcomer = isNew
-	g.mender = newMender(g)
-	return nil
-}
-
-// begin is Group.begin.
-func (g *group) begin(fence uint64) error {
-	c := &g.w.plan.config
-	if err := g.bootstrap(); err != nil {
-		return err
-	}
-	if err := g.recover(); err != nil {
-		g.w.violated("recovery", "group %d on node %d: %v", g.id, g.p.h.id, err)
-	}
-	state := g.wal.State()
-	state.Commit = min(max(state.Commit, g.apply.applied), g.wal.LastIndex())
-	if g.w.is(ignoreFence) {
-		fence = 0
-	}
-	if fence != 0 {
-		g.fenced = true
-		state.Term, state.Vote = fence+1, 0
-		if err := g.appendNow(wal.Update{Group: g.id, State: &state}); err != nil {
-			return err
-		}
-	}
-	core, err := replica.New(replica.Config{
-		Group:          g.id,
-		ID:             g.p.h.id,
-		ElectionTicks:  c.electionTicks,
-		HeartbeatTicks: c.heartbeatTicks,
-		Storage:        &storage{Group: g.wal, g: g, hardState: state, confState: g.apply.members},
-		Applied:        g.apply.applied,
-		EntryBytes:     c.entryBytes,
-		InflightBytes:  c.inflightBytes,
-		AppendsAhead:   appendsAhead,
-		ReadSeed:       g.w.rng.process.Uint64(),
-		Fence:          fence,
-		Logger:         raftLogger{},
-	})
-	if err != nil {
-		return err
-	}
-	g.hardState = state
-	g.term, g.commit = state.Term, state.Commit
-	g.newcomer = false
-	g.begun = true
-	g.p.h.weak[g.id] = fence != 0
-	g.handed = viewOf(g.p.h, g.wal)
-	g.note("begin", state.Term, state.Commit, g.apply.applied, g.wal.LastIndex(), fence)
-	g.post(func(in *contents) { in.start = core })
-	return nil
-}
-
-const appendsAhead = 4 // node/node.go
-
-// bootstrap is Group.bootstrap.
-func (g *group) bootstrap() error {
-	if !g.isNew() {
-		return nil
-	}
-	return g.appendNow(wal.Update{
-		Group: g.id,
-		State: &wal.State{Term: 1, Commit: 1},
-		Mark:  &wal.Mark{Index: 1, Term: 1, ConfState: g.p.voters()},
-	})
-}
-
-// voters is Node.voters.
-func (p *process) voters() *pb.ConfState {
-	state := &pb.ConfState{}
-	for _, h := range p.w.hosts {
-		state.Voters = append(state.Voters, h.id)
-	}
-	if p.w.is(smallQuorum) && len(state.Voters)%2 == 0 {
-		state.Voters = state.Voters[1:]
-	}
-	return state
-}
-
-// isNew is Group.isNew.
-func (g *group) isNew() bool {
-	return g.wal.LastIndex() == 0 && g.wal.State() == (wal.State{}) && g.wal.Damage() == nil
-}
-
-// appendNow is Node.appendNow, at a moment at which nothing is in the Ready channel.
-func (g *group) appendNow(u wal.Update) error {
-	if err := g.p.wal.Append([]wal.Update{u}, true); err != nil {
-		return err
-	}
-	g.p.h.promise([]wal.Update{u})
-	return nil
-}
-
-// recover is Group.recover.
-func (g *group) recover() error {
-	mark := g.wal.Mark()
-	var damaged []error
-	for _, s := range g.p.h.snaps.list(g.id) {
-		if !g.fits(s, mark) && !g.outlives(s) {
-			continue
-		}
-		err := g.apply.load(s.index)
-		if err == nil {
-			g.snaps.newest = s
-			return g.resetBehind(s)
-		}
-		damaged = append(damaged, err)
-	}
-	if mark.Index > 1 {
-		return fmt.Errorf("the log begins at index %d and no usable snapshot reaches it: %w",
-			mark.Index+1, errors.Join(damaged...))
-	}
-	g.apply.members = mark.ConfState
-	if g.apply.members == nil {
-		g.apply.members = g.p.voters()
-	}
-	g.apply.term = mark.Term
-	g.apply.applied = mark.Index
-	return nil
-}
-
-func (g *group) outlives(s *snapshot) bool {
-	return g.wal.Damage() != nil && s.index > g.wal.LastIndex()
-}
-
-func (g *group) resetBehind(s *snapshot) error {
-	if !g.outlives(s) {
-		return nil
-	}
-	state := g.wal.State()
-	state.Term, state.Commit = max(state.Term, s.term), s.index
-	return g.appendNow(wal.Update{Group: g.id, State: &state,
-		Mark: &wal.Mark{Index: s.index, Term: s.term, ConfState: s.members}})
-}
-
-func (g *group) fits(s *snapshot, mark wal.Mark) bool {
-	if s.index < mark.Index || s.index > g.wal.LastIndex() {
-		return false
-	}
-	term, err := g.wal.Term(s.index)
-	return err == nil && term == s.term
 }
 
 // post is Group.post.
@@ -514,24 +363,6 @@ func (g *group) submit(c *call, read bool) {
 func (g *group) note(what string, values ...uint64) {
 	g.w.trace.note(what, g.p.h.id, g.id, values...)
 }
-
-// storage is the twin of node/storage.go.
-type storage struct {
-	*wal.Group
-	g         *group
-	hardState wal.State
-	confState *pb.ConfState
-}
-
-var _ raft.Storage = (*storage)(nil)
-
-func (s *storage) InitialState() (*pb.HardState, *pb.ConfState, error) {
-	return &pb.HardState{Term: new(s.hardState.Term), Vote: new(s.hardState.Vote),
-		Commit: new(s.hardState.Commit)}, s.confState, nil
-}
-func (s *storage) FirstIndex() (uint64, error)     { return s.Group.FirstIndex(), nil }
-func (s *storage) LastIndex() (uint64, error)      { return s.Group.LastIndex(), nil }
-func (s *storage) Snapshot() (*pb.Snapshot, error) { return s.g.snaps.raftSnapshot() }
 
 func (w *world) between(least, most time.Duration) time.Duration {
 	return least + time.Duration(w.rng.process.Int64N(int64(most-least)+1))

@@ -30,7 +30,7 @@ type host struct {
 	starts       int64    // when a start is due; -1 = none is
 	crashStart   int      // the next start crashes at this operation of the disk; 0 = not
 	disarm       []func() // end the faults of the disk
-	misread      bool     // its disk has given back what was not written, or nothing, so groups may stop
+	misread      bool     // its disk has misread, so groups may stop
 	misreads     []func() // end the faults that flip what is read
 	spoiled      bool     // a bit of its disk was flipped once
 	weak         []bool   // by group: it may lack what it has acknowledged, and does not vote
@@ -144,8 +144,8 @@ func (h *host) boot() {
 	}
 }
 
-// errDied is what every operation of the disk returns from the moment on at which the process dies. The
-// process gets no further; what it still tries reaches nothing.
+// errDied is what every operation of the disk returns from the moment on at which the process
+// dies. The process gets no further; what it still tries reaches nothing.
 var errDied = errors.New("sim: the process has died")
 
 // dying runs work with the disk set to end at the operation crashStart, and reports whether it did.
@@ -164,9 +164,9 @@ func (h *host) dying(work func()) (died bool) {
 const changing = vfs.OpWrite | vfs.OpTruncate | vfs.OpPreallocate | vfs.OpCreate | vfs.OpRemove |
 	vfs.OpRename | vfs.OpAnySync
 
-// crash ends the process: by kill, which leaves everything that was written, or with the machine, which
-// leaves what a disk may hold then. An append under way is not begun, begun, or ended and not
-// answered.
+// crash ends the process: by kill, which leaves everything that was written, or with the machine,
+// which leaves what a disk may hold then. An append under way is not begun, begun, or ended and
+// not answered.
 func (h *host) crash(power bool) {
 	p := h.proc
 	if p == nil {
@@ -178,7 +178,8 @@ func (h *host) crash(power bool) {
 	h.lose(power)
 }
 
-// stop ends the process in order (Node.Close). With crashStart set the machine loses power meanwhile.
+// stop ends the process in order (Node.Close). With crashStart set the machine loses power
+// meanwhile.
 func (h *host) stop() {
 	p := h.proc
 	if p == nil || p.failed != nil {

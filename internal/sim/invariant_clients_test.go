@@ -6,9 +6,9 @@ import (
 	"github.com/connectraft/connect/node"
 )
 
-// What clients see is linearizable (thesis sections 3.6.3, 6.3 and 6.4), by the indexes that answers
-// carry: an operation that began when another had returned stands behind it in the log, and the
-// committed log, applied in order, gives exactly the answers that clients got.
+// What clients see is linearizable (thesis sections 3.6.3, 6.3 and 6.4), by the indexes that
+// answers carry: an operation that began when another had returned stands behind it in the log,
+// and the committed log, applied in order, gives exactly the answers that clients got.
 
 // checkAnswer looks at the end of an operation.
 func (o *oracle) checkAnswer(op *op) {

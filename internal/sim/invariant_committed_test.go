@@ -1,7 +1,7 @@
 package sim_test
 
-// State Machine Safety (thesis figure 3.2) and commitment (section 3.6.2): what one replica holds for
-// committed every other does too, it never changes, and a quorum has it on disk.
+// State Machine Safety (thesis figure 3.2) and commitment (section 3.6.2): what one replica holds
+// for committed every other does too, it never changes, and a quorum has it on disk.
 
 // checkCommit holds what became committed on a replica against what is known to be.
 func (g *group) checkCommit(from, to uint64) {
@@ -37,8 +37,8 @@ func (g *group) checkCommit(from, to uint64) {
 	}
 }
 
-// checkQuorum counts the disks that have promised to keep an entry. A disk that may have lost what it
-// promised counts: nobody relies on it any more when it takes part again.
+// checkQuorum counts the disks that have promised to keep an entry. A disk that may have lost what
+// it promised counts: nobody relies on it any more when it takes part again.
 func (o *groupOracle) checkQuorum(index, term uint64) {
 	have, need := 0, len(o.w.hosts)/2+1
 	for _, h := range o.w.hosts {

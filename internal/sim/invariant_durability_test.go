@@ -8,11 +8,12 @@ import (
 	"github.com/connectraft/connect/wal"
 )
 
-// Durability (thesis sections 3.3 and 11.7.3; docs of package wal): what a synced append returned for
-// is there after any crash, term, vote and commit never go back, what was overwritten stays gone,
-// and damage is never silent.
+// Durability (thesis sections 3.3 and 11.7.3; docs of package wal): what a synced append returned
+// for is there after any crash, term, vote and commit never go back, what was overwritten stays
+// gone, and damage is never silent.
 
-// promiseBatch notes what a synced append has returned for: what raft asked for, not what was written.
+// promiseBatch notes what a synced append has returned for: what raft asked for, not what was
+// written.
 func (h *host) promiseBatch(batch []ready) {
 	for _, r := range batch {
 		if r.append == nil || !r.append.Sync {

@@ -8,9 +8,9 @@ import (
 	"go.etcd.io/raft/v3"
 )
 
-// liveness is the phase without new faults. First a quorum is healed and the rest stays broken: within
-// ten election timeouts every group has a leader again and serves on every node of the quorum. Then
-// all are healed, and become equal.
+// liveness is the phase without new faults. First a quorum is healed and the rest stays broken:
+// within ten election timeouts every group has a leader again and serves on every node of the
+// quorum. Then all are healed, and become equal.
 func (w *world) liveness() {
 	w.healed = true
 	w.trace.say("liveness")
@@ -139,8 +139,8 @@ func (w *world) down(hosts []*host) string {
 	return ""
 }
 
-// serves returns a condition: each group has one leader that all of core follow, and every node of core
-// has answered a command and a read since.
+// serves returns a condition: each group has one leader that all of core follow, and every node of
+// core has answered a command and a read since.
 func (w *world) serves(core []*host) func() string {
 	type goal struct {
 		host, group uint64

@@ -14,9 +14,9 @@ const (
 	askAgainTicks = 10
 )
 
-// mender is the twin of node/mend.go: it asks the peers on behalf of a damaged group before the group
-// takes part in anything. Its frames travel as values. The loops of production are states here, and
-// look is a turn of the loop that is under way.
+// mender is the twin of node/mend.go: it asks the peers on behalf of a damaged group before the
+// group takes part in anything. Its frames travel as values. The loops of production are states
+// here, and look is a turn of the loop that is under way.
 type mender struct {
 	g       *group
 	entries [][]*pb.Entry // answers about the present hole, by peer

@@ -124,8 +124,8 @@ func (m mutant) needs() []faultKind {
 // catchSeeds is how many seeds a mutant may survive.
 const catchSeeds = 500
 
-// TestMutantsAreCaught puts each mutant into the product and expects a violation. A mutant that lives
-// means that the simulation does not see what it should.
+// TestMutantsAreCaught puts each mutant into the product and expects a violation. A mutant that
+// lives means that the simulation does not see what it should.
 func TestMutantsAreCaught(t *testing.T) {
 	for m := noMutant + 1; m < mutants; m++ {
 		t.Run(m.String(), func(t *testing.T) {

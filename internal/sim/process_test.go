@@ -255,8 +255,8 @@ func (p *process) interrupt() {
 }
 
 // full refuses a command for want of room. The log of production asks the disk for room once in a
-// second by itself; one without goroutines asks when a command needs room, so that one in a second is
-// let through.
+// second by itself; one without goroutines asks when a command needs room, so that one in a second
+// is let through.
 func (p *process) full() bool {
 	if !p.lookedFull || p.w.now-p.asked >= int64(time.Second) {
 		p.asked = p.w.now

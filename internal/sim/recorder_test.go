@@ -83,8 +83,8 @@ func (f *recordedFile) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// confirmed returns a place that was written at least two appends back and not since, in a file that is
-// still there: what the log has of it is acknowledged, and later frames say so.
+// confirmed returns a place that was written at least two appends back and not since, in a file
+// that is still there: what the log has of it is acknowledged, and later frames say so.
 func (r *recorder) confirmed(pick func(n int) int) (name string, at int64, ok bool) {
 	for range 20 {
 		if len(r.writes) == 0 {

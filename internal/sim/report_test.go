@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// report tells of a failure: what was violated, how to see it again, the faults that it needs, and a
-// file with everything that happened.
+// report tells of a failure: what was violated, how to see it again, the faults that it needs, and
+// a file with everything that happened.
 func report(t *testing.T, seed uint64, p plan, m mutant, r result) {
 	t.Helper()
 	short, last := minimise(t, seed, p, m, r)
@@ -20,9 +20,9 @@ func report(t *testing.T, seed uint64, p plan, m mutant, r result) {
 		fmt.Fprintf(&needed, "\n\t%v", f)
 	}
 	t.Errorf("seed %d: %v\nagain: go test ./internal/sim -run 'TestSeeds$' -sim.seeds=1 -sim.seed=%d "+
-		"-sim.seconds=%d -sim.faults='%s'\n%d of %d faults are needed:%s\nwith these: %v\nthe whole run: %s\n"+
-		"with these faults: %s", seed, r.violation, seed, *flags.seconds, *flags.faults, len(short.faults),
-		len(p.faults), needed.String(), last.violation,
+		"-sim.seconds=%d -sim.faults='%s'\n%d of %d faults are needed:%s\nwith these: %v\n"+
+		"the whole run: %s\nwith these faults: %s", seed, r.violation, seed, *flags.seconds,
+		*flags.faults, len(short.faults), len(p.faults), needed.String(), last.violation,
 		writeTrace(t, fmt.Sprintf("seed%d.txt", seed), seed, p, m),
 		writeTrace(t, fmt.Sprintf("seed%d-short.txt", seed), seed, short, m))
 }
@@ -52,8 +52,8 @@ func writeTrace(t *testing.T, name string, seed uint64, p plan, m mutant) string
 // runsToMinimise bounds how often a failing run is repeated to find the faults that it needs.
 const runsToMinimise = 200
 
-// minimise leaves out faults, halves first and then one by one, for as long as the same invariant is
-// violated.
+// minimise leaves out faults, halves first and then one by one, for as long as the same invariant
+// is violated.
 func minimise(t *testing.T, seed uint64, p plan, m mutant, r result) (plan, result) {
 	runs := 0
 	for size := (len(p.faults) + 1) / 2; size > 0; size /= 2 {

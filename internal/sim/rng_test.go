@@ -7,8 +7,8 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 )
 
-// sources are the random sources of a run, all from its seed. Each part has its own, so that a fault
-// that is left out changes as little as possible elsewhere.
+// sources are the random sources of a run, all from its seed. Each part has its own, so that a
+// fault that is left out changes as little as possible elsewhere.
 type sources struct {
 	plan, network, disk, process, client, identity, check *rand.Rand
 }

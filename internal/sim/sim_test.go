@@ -72,9 +72,9 @@ func TestSeeds(t *testing.T) {
 	}
 	took := time.Since(began).Seconds()
 	t.Logf("%d seeds, %.0f virtual seconds in %.1f s (%.0f per second), %d events, %d elections, "+
-		"%d entries, hash %x, %d damaged logs, %d mended, %d fenced, outcomes %v, faults %v", *flags.seeds, virtual.Seconds(), took,
-		virtual.Seconds()/took, events, elections, committed, hash, total.damages, total.mended, total.fenced, total.outcomes,
-		total.faults)
+		"%d entries, hash %x, %d damaged logs, %d mended, %d fenced, outcomes %v, faults %v",
+		*flags.seeds, virtual.Seconds(), took, virtual.Seconds()/took, events, elections, committed,
+		hash, total.damages, total.mended, total.fenced, total.outcomes, total.faults)
 }
 
 // TestSameSeedSameRun runs a seed twice.
