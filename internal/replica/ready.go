@@ -92,7 +92,11 @@ func (r *Replica) collect(out *Ready) {
 		case raft.LocalApplyThread:
 			r.apply(m, out)
 		default:
-			out.Messages = append(out.Messages, m)
+			// What raft passes on for another node (a ReadIndex that went to the wrong one) would be
+			// refused: its sender asks again.
+			if m.GetFrom() == r.config.ID {
+				out.Messages = append(out.Messages, m)
+			}
 		}
 	}
 	for _, state := range rd.ReadStates {
