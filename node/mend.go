@@ -24,8 +24,9 @@ import (
 // of has one of them.
 //
 // An empty log is either that of a new cluster or one that was lost as a whole; only the others can
-// tell. When so many of them are new too that they make a quorum with this node, the cluster is
-// new. When one of them has begun, the log was lost, and the group starts fenced as above.
+// tell. When so many of them are new too that no quorum of this node with others can ever have
+// agreed on anything, the cluster is new. When one of them has begun, the log was lost, and the
+// group starts fenced as above.
 //
 //	fetch:    u64 first │ u64 last
 //	entries:  u64 first │ uvarint count │ { uvarint term │ u8 type │ uvarint length │ bytes } × count
@@ -166,7 +167,7 @@ func (m *mender) highestTerm() (uint64, error) {
 		}
 		m.mu.Unlock()
 		begun := answers > fresh
-		if g.newcomer.Load() && !begun && fresh >= len(g.node.options.Members)/2 {
+		if g.newcomer.Load() && !begun && fresh >= m.enough() {
 			return 0, nil
 		}
 		if answers >= m.enough() && (begun || !g.newcomer.Load()) {

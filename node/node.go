@@ -201,6 +201,13 @@ func (n *Node) newGroup(id uint64, machine statemachine.Machine) (*Group, error)
 // is not 0 is the term above which it must start, fenced.
 func (g *Group) begin(fence uint64) error {
 	n := g.node
+	if fence != 0 {
+		// Over restarts too, until the group is whole: a lost directory does not show any more
+		// once there is something in it.
+		if err := n.onLog(func() error { return n.wal.Fence(g.id) }); err != nil {
+			return err
+		}
+	}
 	if err := g.bootstrap(); err != nil {
 		return err
 	}
@@ -251,10 +258,11 @@ func (g *Group) begin(fence uint64) error {
 // More would cut what waits into smaller entries, not write it sooner.
 const appendsAhead = 4
 
-// bootstrap gives a group that is new to the log its beginning: every member starts from the same
-// imaginary snapshot at index 1 that holds the membership and an empty state machine.
+// bootstrap gives a group that is new to the log, or lost from it as a whole, its beginning: every
+// member starts from the same imaginary snapshot at index 1 that holds the membership and an empty
+// state machine.
 func (g *Group) bootstrap() error {
-	if !g.isNew() {
+	if g.wal.LastIndex() > 0 || g.wal.State() != (wal.State{}) {
 		return nil
 	}
 	return g.node.appendNow(wal.Update{

@@ -515,6 +515,8 @@ func TestLostDirectoryForgetsNothing(t *testing.T) {
 	if err := c.groups[lost].Ready(); err == nil {
 		t.Error("the node with the empty directory says that it serves")
 	}
+	c.stop(lost)
+	c.start(lost) // it is no wiser
 	c.start(witness)
 	c.ready()
 	if got := c.agree(); got != 5 {

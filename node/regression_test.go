@@ -88,14 +88,14 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// besideFakeLeader opens node 1 of three, which does not campaign by itself, and node 2 as a fake.
+// besideFakeLeader opens node 1 of two, which does not campaign by itself, and node 2 as a fake.
 func besideFakeLeader(t *testing.T, change func(*node.Options)) (*node.Node, *fakePeer) {
 	t.Helper()
 	own, other := listen(t), listen(t)
 	o := node.Options{ClusterID: "test", ID: 1, Dir: t.TempDir(), PeerListener: own,
 		Tick: 10 * time.Millisecond, ElectionTicks: 10_000, SegmentBytes: 1 << 20,
 		Members: []node.Member{{ID: 1, Address: own.Addr().String()},
-			{ID: 2, Address: other.Addr().String()}, {ID: 3, Address: "127.0.0.1:1"}},
+			{ID: 2, Address: other.Addr().String()}},
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	if change != nil {
 		change(&o)

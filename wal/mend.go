@@ -100,3 +100,24 @@ func (l *Log) Unfence(group uint64) error {
 	l.frame(g, l.tipOf(g), frameFence)
 	return l.commit(true)
 }
+
+// Fence fences a group, durably, as damage would: for a caller that knows from elsewhere that the
+// group has acknowledged what its log does not have, because the directory was lost as a whole. The
+// group may be unknown to the log. Damage is not nil from then on, over restarts, until Unfence.
+func (l *Log) Fence(group uint64) error {
+	l.appender.Lock()
+	defer l.appender.Unlock()
+	if err := l.usable(); err != nil {
+		return err
+	}
+	g := l.Group(group)
+	if g.damage != nil {
+		return nil
+	}
+	l.beginRound()
+	t := l.tipOf(g)
+	f := l.frame(g, t, frameFence)
+	f.header.flags |= flagFence
+	f.source.floor = t.last
+	return l.commit(true)
+}

@@ -48,7 +48,7 @@ func (l *Log) publish(f *stagedFrame) {
 	case frameFill:
 		l.publishFill(g, f)
 	case frameFence:
-		l.publishFence(g)
+		l.publishFence(g, f)
 	case frameRemove:
 		l.cache.truncate(g, 0)
 		g.clear()
@@ -127,8 +127,15 @@ func (l *Log) publishFill(g *Group, f *stagedFrame) {
 	}
 }
 
-// publishFence lifts a fence.
-func (l *Log) publishFence(g *Group) {
+// publishFence raises or lifts a fence.
+func (l *Log) publishFence(g *Group, f *stagedFrame) {
+	if f.header.has(flagFence) {
+		g.fenced, g.floor = true, f.source.floor
+		g.describe(&DamageError{Expected: "the log of a group that has begun",
+			Found: "a log that was lost as a whole"})
+		l.o.Logger.Warn("fence raised", "group", g.id)
+		return
+	}
 	g.fenced, g.floor = false, 0
 	g.describe(nil)
 	l.o.Logger.Info("fence lifted", "group", g.id, "last", g.visible)

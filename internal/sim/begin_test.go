@@ -27,6 +27,11 @@ func (g *group) start() error {
 // begin is Group.begin.
 func (g *group) begin(fence uint64) error {
 	c := &g.w.plan.config
+	if fence != 0 && !g.w.is(ignoreFence) {
+		if err := g.p.wal.Fence(g.id); err != nil {
+			return err
+		}
+	}
 	if err := g.bootstrap(); err != nil {
 		return err
 	}
@@ -77,7 +82,7 @@ const appendsAhead = 4 // node/node.go
 
 // bootstrap is Group.bootstrap.
 func (g *group) bootstrap() error {
-	if !g.isNew() {
+	if g.wal.LastIndex() > 0 || g.wal.State() != (wal.State{}) {
 		return nil
 	}
 	return g.appendNow(wal.Update{

@@ -74,11 +74,7 @@ func drawPlan(seed uint64, length time.Duration, only ...faultKind) plan {
 	}
 	var kinds []faultKind
 	for k := range faultKinds {
-		// A disk that is lost as a whole only comes when it is asked for: a node that is started on an
-		// empty one does not keep its fence over a restart, and takes the cluster for new if the
-		// first that answers has not met it yet either. Seeds with -sim.faults="wipe,kill,isolate"
-		// show both.
-		if r.IntN(100) < 40 && k != faultWipe {
+		if r.IntN(100) < 40 {
 			kinds = append(kinds, k)
 		}
 	}

@@ -101,7 +101,8 @@ func (h *host) checkRecovered(log *wal.Log) {
 func (h *host) checkKept(group uint64, promised, found *logView, damage *wal.DamageError) {
 	if damage != nil {
 		// The state may be older too: a damaged group asks its peers how far the terms are.
-		if !h.spoiled && !h.misread {
+		// So may a group whose fence stands since an earlier life.
+		if !h.spoiled && !h.misread && !h.weak[group] {
 			h.w.violated("durability", "node %d, group %d: damage without a cause: %v", h.id, group,
 				damage)
 		}

@@ -112,7 +112,7 @@ func (m *mender) highestTerm() (term uint64, ok bool) {
 		}
 	}
 	begun := answers > fresh
-	if m.g.newcomer && !begun && fresh >= len(m.g.w.hosts)/2 {
+	if m.g.newcomer && !begun && fresh >= m.enough() {
 		return 0, true
 	}
 	return highest, answers >= m.enough() && (begun || !m.g.newcomer)
