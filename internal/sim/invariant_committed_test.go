@@ -30,7 +30,7 @@ func (g *group) checkCommit(from, to uint64) {
 		}
 		o.commit(index, id)
 	}
-	if to == o.last() && to > from && to > o.quorumChecked {
+	if to == o.last() && to > from && to >= firstIndex && to > o.quorumChecked {
 		o.quorumChecked = to
 		o.checkQuorum(to, o.at(to).term)
 		o.checkLeaders(to, o.at(to).term)
