@@ -35,7 +35,6 @@ const (
 type Call struct {
 	state   atomic.Uint32
 	payload []byte    // the command or the query
-	level   ReadLevel // of a read
 	result  Result
 	err     error
 	done    chan struct{} // holds one token when the call is finished

@@ -23,7 +23,7 @@ const (
 
 var errEntry = errors.New("replica: malformed entry")
 
-// entrySize is the size of one packed command.
+// commandSize is the size of one packed command of n bytes.
 func commandSize(n int) int {
 	size := n + 1
 	for v := uint64(n); v >= 0x80; v >>= 7 {
