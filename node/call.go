@@ -34,7 +34,7 @@ const (
 // Call is one command or read on its way. [Call.Wait] must be called exactly once.
 type Call struct {
 	state   atomic.Uint32
-	payload []byte    // the command or the query
+	payload []byte // the command or the query
 	result  Result
 	err     error
 	done    chan struct{} // holds one token when the call is finished

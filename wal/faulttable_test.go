@@ -132,6 +132,7 @@ func appendOne(log *wal.Log, index uint64) error {
 // the last acknowledgement.
 func writeTable(t *testing.T, o wal.Options) (crashed string) {
 	t.Helper()
+	o.Inline = true // no worker changes the directory while it is copied
 	log, err := wal.Open(o)
 	if err != nil {
 		t.Fatal(err)
@@ -361,6 +362,7 @@ func createFails(t *testing.T, dir string) outcome {
 // write so that its own header is gone.
 func frameLikeBytes(t *testing.T, dir string) outcome {
 	o := tableOptions(vfs.OS{}, dir)
+	o.Inline = true // no worker changes the directory while it is copied
 	log, err := wal.Open(o)
 	if err != nil {
 		t.Fatal(err)
