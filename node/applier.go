@@ -173,7 +173,7 @@ func (a *applier) applyEntry(index uint64, data []byte, batch *replica.Batch) er
 		if err != nil {
 			return fmt.Errorf("node: entry %d: %w", index, err)
 		}
-		answer, err := a.machine.Apply(meta, command)
+		answer, err := a.machine.Apply(meta, command.Data)
 		if err != nil {
 			return fmt.Errorf("node: state machine at entry %d: %w", index, err)
 		}

@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"sync/atomic"
+
+	"github.com/connectraft/connect/internal/replica"
 )
 
 // ReadLevel says how fresh a read must be.
@@ -34,12 +36,16 @@ const (
 // Call is one command or read on its way. [Call.Wait] must be called exactly once.
 type Call struct {
 	state   atomic.Uint32
+	retry   bool   // to be tried again when the leader changes and it is surely not applied
+	system  bool   // the command is one of the system
 	payload []byte // the command or the query
-	result  Result
-	err     error
-	done    chan struct{} // holds one token when the call is finished
-	group   *Group        // whose admission the call holds
-	retry   bool          // to be tried again when the leader changes and it is surely not applied
+	// The command's place in its session; 0 without one.
+	session, sequence, acked uint64
+
+	result Result
+	err    error
+	done   chan struct{} // holds one token when the call is finished
+	group  *Group        // whose admission the call holds
 	// relay is set on a call that came from another node: its end is a part of that node's reply,
 	// nobody waits for it here, and it is never forwarded again.
 	relay *relay
@@ -50,7 +56,10 @@ func newCall(g *Group, payload []byte) *Call {
 }
 
 // Command returns the command; it is part of the core's view of a proposal.
-func (c *Call) Command() []byte { return c.payload }
+func (c *Call) Command() replica.Command {
+	return replica.Command{Session: c.session, Sequence: c.sequence, Acked: c.acked,
+		System: c.system, Data: c.payload}
+}
 
 // Take claims the call for the log; false means that its waiter has left and it must not be
 // proposed any more.

@@ -13,6 +13,7 @@ import (
 
 	pb "go.etcd.io/raft/v3/raftpb"
 
+	"github.com/connectraft/connect/internal/replica"
 	"github.com/connectraft/connect/node"
 	"github.com/connectraft/connect/snap"
 	"github.com/connectraft/connect/statemachine"
@@ -151,9 +152,9 @@ func (p *fakePeer) lead(t *testing.T, g *node.Group) {
 
 // packed is an entry with one command, as internal/replica packs it.
 func packed(index uint64, command string) *pb.Entry {
-	data := append([]byte{1}, make([]byte, 8)...)
+	data := append([]byte{2}, make([]byte, 8)...)
 	data = binary.LittleEndian.AppendUint32(data, 1)
-	data = append(binary.AppendUvarint(data, uint64(len(command))), command...)
+	data = replica.AppendCommand(data, replica.Command{Data: []byte(command)})
 	return &pb.Entry{Index: &index, Term: new(uint64(2)), Type: pb.EntryNormal.Enum(), Data: data}
 }
 
@@ -298,7 +299,7 @@ func TestCommandHandedBackToAStoppedGroupEnds(t *testing.T) {
 func TestForwardToAGroupThatDoesNotRunIsAnswered(t *testing.T) {
 	_, p := besideFakeLeader(t, nil)
 	payload := binary.LittleEndian.AppendUint64(nil, 42)
-	payload = append(payload, 1, 1, 'x')
+	payload = replica.AppendCommand(append(payload, 1), replica.Command{Data: []byte("x")})
 	if err := p.Send(1, 1, 1, payload); err != nil {
 		t.Fatal(err)
 	}

@@ -16,10 +16,11 @@ import (
 // Commands that reach a follower travel to the leader in request frames of the transport, one hop
 // and never further, and come back with a definite outcome for each:
 //
-//	forward: u64 id │ uvarint commands │ { uvarint length │ command } × commands
+//	forward: u64 id │ uvarint commands │ command × commands
 //	reply:   u64 id │ uvarint commands │ { u8 outcome │ uvarint index │ uvarint length │ bytes } × commands
 //
-// Integers are little endian. bytes is the answer, or the text of the error.
+// Integers are little endian. A command is encoded as in an entry of the log, so that one of a session
+// stays one; bytes is the answer, or the text of the error.
 const (
 	kindForward transport.Kind = 1
 	kindReply   transport.Kind = 2
@@ -84,8 +85,12 @@ func (r *relays) forward(g *Group, leader uint64, proposals []replica.Proposal) 
 	}
 	for len(calls) > 0 {
 		n, size := 0, 0
-		for n < len(calls) && (n == 0 || size+len(calls[n].payload) <= r.node.options.EntryBytes) {
-			size += len(calls[n].payload)
+		for n < len(calls) {
+			need := calls[n].Command().Size()
+			if n > 0 && size+need > r.node.options.EntryBytes {
+				break
+			}
+			size += need
 			n++
 		}
 		if !r.send(g, leader, calls[:n], size) {
@@ -113,12 +118,11 @@ func (r *relays) send(g *Group, leader uint64, calls []*Call, size int) bool {
 	r.mu.out[id] = forwarded{leader, g, calls, time.Now()}
 	r.mu.Unlock()
 
-	payload := make([]byte, 0, 16+size+5*len(calls))
+	payload := make([]byte, 0, 8+binary.MaxVarintLen32+size)
 	payload = binary.LittleEndian.AppendUint64(payload, id)
 	payload = binary.AppendUvarint(payload, uint64(len(calls)))
 	for _, c := range calls {
-		payload = binary.AppendUvarint(payload, uint64(len(c.payload)))
-		payload = append(payload, c.payload...)
+		payload = replica.AppendCommand(payload, c.Command())
 	}
 	if err := r.node.transport.Send(leader, g.id, kindForward, payload); err == nil {
 		return true
@@ -242,18 +246,16 @@ func (r *relays) accept(g *Group, id, from uint64, payload []byte) error {
 	if d.rest == nil || count == 0 || count > uint64(len(payload)) {
 		return errFrame
 	}
-	commands := make([][]byte, count)
-	for i := range commands {
-		commands[i] = d.bytes()
+	answer.calls = make([]*Call, count)
+	for i := range answer.calls {
+		c := d.command()
+		answer.calls[i] = &Call{group: g, payload: c.Data, system: c.System, session: c.Session,
+			sequence: c.Sequence, acked: c.Acked, relay: answer}
 	}
 	if d.rest == nil {
 		return errFrame
 	}
 	answer.left.Store(int64(count))
-	answer.calls = make([]*Call, count)
-	for i := range commands {
-		answer.calls[i] = &Call{group: g, payload: commands[i], relay: answer}
-	}
 	proposals := make([]replica.Proposal, 0, count)
 	for _, c := range answer.calls {
 		if g == nil {
@@ -357,6 +359,15 @@ func (d *decoder) uvarint() uint64 {
 	}
 	d.rest = d.rest[n:]
 	return v
+}
+
+func (d *decoder) command() replica.Command {
+	c, rest, err := replica.ParseCommand(d.rest)
+	d.rest = rest // nil after an error
+	if err != nil {
+		return replica.Command{}
+	}
+	return c
 }
 
 func (d *decoder) bytes() []byte {

@@ -14,11 +14,11 @@ import (
 // benchProposal is the cheapest proposal there can be: what is measured is the core.
 type benchProposal struct{ data []byte }
 
-func (p *benchProposal) Command() []byte { return p.data }
-func (p *benchProposal) Take() bool      { return true }
-func (p *benchProposal) Release()        {}
-func (p *benchProposal) Withdrawn() bool { return false }
-func (p *benchProposal) Local() bool     { return false }
+func (p *benchProposal) Command() replica.Command { return replica.Command{Data: p.data} }
+func (p *benchProposal) Take() bool               { return true }
+func (p *benchProposal) Release()                 {}
+func (p *benchProposal) Withdrawn() bool          { return false }
+func (p *benchProposal) Local() bool              { return false }
 
 // benchLeader is the leader of three whose followers answer at once.
 type benchLeader struct {

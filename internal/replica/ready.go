@@ -164,7 +164,7 @@ func (r *Replica) pack(now int64, out *Ready) (entries []*pb.Entry, packed []*Ba
 // prefix finds how many commands fit one entry, at least one, and their packed size.
 func prefix(queue []Proposal, limit int) (n, size int) {
 	for n < len(queue) {
-		need := commandSize(len(queue[n].Command()))
+		need := queue[n].Command().Size()
 		if n > 0 && size+need > limit {
 			break
 		}

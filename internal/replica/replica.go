@@ -22,8 +22,8 @@ var (
 
 // Proposal is a command waiting for its place in the log.
 type Proposal interface {
-	// Command is the bytes to replicate; they are copied.
-	Command() []byte
+	// Command is what to replicate; its bytes are copied.
+	Command() Command
 	// Take claims the proposal; false when its waiter has withdrawn it, and it is not proposed.
 	Take() bool
 	// Release undoes Take for a proposal that was not proposed and stays in the queue.

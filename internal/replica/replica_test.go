@@ -19,11 +19,11 @@ type command struct {
 	local, withdrawn, took bool
 }
 
-func (c *command) Command() []byte { return []byte(c.data) }
-func (c *command) Take() bool      { c.took = !c.withdrawn; return c.took }
-func (c *command) Release()        { c.took = false }
-func (c *command) Withdrawn() bool { return c.withdrawn }
-func (c *command) Local() bool     { return c.local }
+func (c *command) Command() replica.Command { return replica.Command{Data: []byte(c.data)} }
+func (c *command) Take() bool               { c.took = !c.withdrawn; return c.took }
+func (c *command) Release()                 { c.took = false }
+func (c *command) Withdrawn() bool          { return c.withdrawn }
+func (c *command) Local() bool              { return c.local }
 
 type read struct{ withdrawn bool }
 
@@ -148,7 +148,7 @@ func (c *cluster) apply(id uint64, a *replica.Apply) {
 		for j := range entry.Commands {
 			command, err := entry.Next()
 			must(c.t, err)
-			c.applied[id] = append(c.applied[id], string(command))
+			c.applied[id] = append(c.applied[id], string(command.Data))
 			if a.Batches != nil && a.Batches[i] != nil {
 				c.done[a.Batches[i].Proposals[j]] = e.GetIndex()
 			}
@@ -370,23 +370,5 @@ func TestHeartbeatBeyondTheLogIsALostDisk(t *testing.T) {
 	}
 	if !errors.Is(core.Status().Fault, replica.ErrLogLost) {
 		t.Errorf("fault: %v", core.Status().Fault)
-	}
-}
-
-func TestUnpackRefusesMalformedEntries(t *testing.T) {
-	for name, data := range map[string][]byte{
-		"short":        {1, 2, 3},
-		"other format": append([]byte{9}, make([]byte, 12)...),
-	} {
-		if _, err := replica.Unpack(data); err == nil {
-			t.Errorf("%s: no error", name)
-		}
-	}
-	data := append([]byte{1}, make([]byte, 12)...)
-	data = append(data, 200, 1) // a length of 200 bytes with nothing behind it
-	entry, err := replica.Unpack(data)
-	must(t, err)
-	if _, err := entry.Next(); err == nil {
-		t.Error("a command beyond the entry was returned")
 	}
 }

@@ -160,9 +160,9 @@ func (a *applier) applyEntry(index uint64, data []byte, batch *replica.Batch) er
 			return fmt.Errorf("entry %d: %w", index, err)
 		}
 		if a.g.w.is(applyTwice) && a.g.w.rng.process.IntN(20) == 0 {
-			_, _ = a.machine.Apply(meta, command)
+			_, _ = a.machine.Apply(meta, command.Data)
 		}
-		answer, err := a.machine.Apply(meta, command)
+		answer, err := a.machine.Apply(meta, command.Data)
 		if err != nil {
 			return fmt.Errorf("state machine at entry %d: %w", index, err)
 		}

@@ -32,7 +32,7 @@ var (
 	_ replica.Read     = (*call)(nil)
 )
 
-func (c *call) Command() []byte { return c.payload }
+func (c *call) Command() replica.Command { return replica.Command{Data: c.payload} }
 func (c *call) Take() bool {
 	if c.state != callQueued {
 		return false

@@ -97,13 +97,13 @@ func (o *groupOracle) apply(index uint64, data []byte) {
 		if err != nil {
 			o.w.violated("state machine safety", "group %d, entry %d: %v", o.id, index, err)
 		}
-		answer, err := o.machine.Apply(meta, command)
+		answer, err := o.machine.Apply(meta, command.Data)
 		if err != nil {
 			o.w.violated("state machine safety", "group %d, entry %d: %v", o.id, index, err)
 		}
-		key := command[9]
+		key := command.Data[9]
 		o.cells[key] = append(o.cells[key], past{index, answer})
-		o.w.oracle.committedCommand(o, index, command, answer)
+		o.w.oracle.committedCommand(o, index, command.Data, answer)
 	}
 }
 
