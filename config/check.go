@@ -78,7 +78,7 @@ func (l *loader) checkMembers() {
 		m := &l.config.Members[i]
 		for _, s := range m.settings() {
 			path := child(element(memberTable, i), s.key)
-			if !l.good[path] {
+			if !l.good[path] || !s.required() { // flags may be alike
 				continue
 			}
 			kind, own, each := "address", strings.ToLower(s.value.String()), "member and listener"

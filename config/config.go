@@ -1,7 +1,8 @@
 // Package config reads the TOML file that describes a cluster.
 //
-// One file serves all nodes of a cluster: it names every member, and each node learns which of
-// them it is from the file, the environment or a flag. Reading is strict. An unknown key, a value
+// One file serves all nodes of a cluster: it names every member, those that a new cluster begins with
+// and those that join it later, and each node learns which of them it is from the file, the
+// environment or a flag. Reading is strict. An unknown key, a value
 // out of its range, an address that is none: each is a [Problem] that names file, line, key, value
 // and what is allowed, and all problems of a file are reported at once. Nothing is written, opened
 // or started by this package.
@@ -46,7 +47,8 @@ type Member struct {
 	ID     uint64 // not 0; never used again for another machine
 	Peer   string // for the other members
 	Client string // for clients
-	Admin  string // for health, status and metrics over HTTP
+	Admin  string // for operators: health, status, metrics and changes over HTTP
+	Join   bool   // not one of those the cluster begins with: it waits until it is added
 }
 
 // Raft has the timing of elections.

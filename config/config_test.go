@@ -189,7 +189,8 @@ func TestProblems(t *testing.T) {
 			`cluster.toml:2: cluster.id = "Test": want 1 to 63 characters of a-z, 0-9 and -`}},
 		{"unknown keys", valid + "colour = 'red'\n[raft]\ntik = \"1s\"\n[rafts]\na.b = 1\n",
 			config.Overrides{}, []string{
-				`cluster.toml:11: member.colour = 'red': unknown key; want id, peer, client or admin`,
+				`cluster.toml:11: member.colour = 'red': unknown key; want id, peer, client, admin ` +
+					`or join`,
 				`cluster.toml:13: raft.tik = "1s": unknown key; want tick, election_ticks or ` +
 					`heartbeat_ticks`,
 				`cluster.toml:14: rafts: unknown key; want [cluster], [node], [[member]], [raft], ` +
@@ -215,6 +216,8 @@ func TestProblems(t *testing.T) {
 					`least limits.command`,
 				`cluster.toml:15: raft.election_ticks = 5: raft.heartbeat_ticks is 5; want more than ` +
 					`raft.heartbeat_ticks`}},
+		{"join of another type", valid + "join = 1\n", config.Overrides{}, []string{
+			`cluster.toml:11: member.join = 1: want true or false`}},
 		{"public of another type", valid + "[listen]\npublic = \"yes\"\n", config.Overrides{},
 			[]string{`cluster.toml:12: listen.public = "yes": want true or false`}},
 		{"not TOML", valid + "peer\n", config.Overrides{}, []string{
@@ -260,6 +263,18 @@ node = { id = 2, data = 'd' }
 	}
 }
 
+// One file serves the nodes that a cluster begins with and those that join it.
+func TestJoin(t *testing.T) {
+	c := parse(t, valid+second+"join = true\n", config.Overrides{ID: "2"})
+	if !c.Self().Join || c.Members[0].Join {
+		t.Errorf("got %+v", c.Members)
+	}
+	c = parse(t, valid+"join = true\n"+second+"join = true\n", config.Overrides{})
+	if !c.Members[0].Join || !c.Members[1].Join {
+		t.Errorf("got %+v", c.Members)
+	}
+}
+
 func TestPublic(t *testing.T) {
 	text := strings.Replace(valid, `"127.0.0.1:7101"`, `"db-1.example:7101"`, 1)
 	text = strings.Replace(text, `"127.0.0.1:7201"`, `"[::]:7201"`, 1) + "[listen]\npublic = true\n"
@@ -301,6 +316,7 @@ func TestStringLoadsBack(t *testing.T) {
 	c.Limits = config.Limits{Command: 1500, Entry: 1 << 20, InflightCommands: 1,
 		InflightBytes: 1 << 30, Connections: 7, RequestTimeout: 90 * time.Second}
 	c.Listen.Public = true
+	c.Members[1].Join = true
 	path := filepath.Join(t.TempDir(), "cluster.toml")
 	if err := os.WriteFile(path, []byte(c.String()), 0o600); err != nil {
 		t.Fatal(err)

@@ -178,7 +178,7 @@ func (l *loader) members(v any) {
 	for i, table := range tables {
 		path, settings := element(memberTable, i), l.config.Members[i].settings()
 		for _, s := range settings {
-			if _, ok := table[s.key]; !ok {
+			if _, ok := table[s.key]; !ok && s.required() {
 				l.missing(path, s)
 			}
 		}

@@ -65,14 +65,21 @@ func (c *Config) sections() []section {
 	}
 }
 
-// settings returns the keys of [[member]]. All of them are required.
+// settings returns the keys of [[member]]. All of them but the flags are required.
 func (m *Member) settings() []setting {
 	return []setting{
 		{"id", number[uint64]{&m.ID, 1, idMax}},
 		{"peer", address{&m.Peer, "127.0.0.1:7101"}},
 		{"client", address{&m.Client, "127.0.0.1:7001"}},
 		{"admin", address{&m.Admin, "127.0.0.1:7201"}},
+		{"join", boolean{&m.Join}},
 	}
+}
+
+// required reports whether a key of [[member]] must be there.
+func (s setting) required() bool {
+	_, flag := s.value.(boolean)
+	return !flag
 }
 
 // String returns the effective configuration, defaults and overrides included, as TOML that Load
