@@ -129,7 +129,9 @@ func (a *appender) persist() error {
 // cannot be taken back, and compaction may make room.
 func (a *appender) append(updates []wal.Update, needSync bool) error {
 	for {
+		begun := time.Now()
 		err := a.node.wal.Append(updates, needSync)
+		a.node.slow(StageLog, 0, begun)
 		if !errors.Is(err, wal.ErrDiskFull) {
 			a.node.setDiskFull(false)
 			return err
@@ -167,6 +169,7 @@ func (a *appender) lift(g *Group) {
 	switch {
 	case err == nil:
 		g.log.Info("fence lifted: the log is whole again")
+		g.emit(Event{Kind: GroupUnfenced})
 	case errors.Is(err, wal.ErrDiskFull):
 		a.later(func() { a.lift(g) })
 	default:

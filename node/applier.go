@@ -86,9 +86,11 @@ func (a *applier) do(task applyTask) {
 			a.fail(t, fmt.Errorf("panic in the state machine: %v", v))
 		}
 	}()
+	begun := time.Now()
 	if err := a.perform(t); err != nil {
 		a.fail(t, err)
 	}
+	a.group.node.slow(StageApply, a.group.id, begun)
 }
 
 func (a *applier) perform(t *applyTask) error {

@@ -11,18 +11,28 @@ import (
 // diskWatch tells a disk that hangs from one that is slow. A hung sync never returns an error, so
 // heartbeats would go on while no write can end (hashicorp/raft issue 503).
 type diskWatch struct {
+	node   *Node
 	log    *wal.Log
 	logger *slog.Logger
 	limit  time.Duration
 	was    bool // the worker's: what hung returned last
 	// full says that the log has no room for its next segment. It is looked up at every tick,
 	// not for every command: the rest of the present segment bridges the time.
-	full atomic.Bool
+	full    atomic.Bool
+	refused bool // the worker's: commands were refused for want of room at the last look
 }
 
 // look is called by the worker at every tick; it reports whether the disk hangs.
 func (d *diskWatch) look() bool {
 	d.full.Store(d.log.Full())
+	if refused := d.full.Load() || d.node.diskFull.Load(); refused != d.refused {
+		d.refused = refused
+		kind := DiskRoom
+		if refused {
+			kind = DiskFull
+		}
+		d.node.emit(Event{Kind: kind})
+	}
 	return d.hung()
 }
 
@@ -45,9 +55,11 @@ func (d *diskWatch) hung() bool {
 	if hangs && !d.was {
 		d.logger.Error("the disk hangs: a sync of the log does not return", "for", took,
 			"limit", d.limit)
+		d.node.emit(Event{Kind: DiskHung, Took: took})
 	}
 	if !hangs && d.was {
 		d.logger.Info("the disk answers again")
+		d.node.emit(Event{Kind: DiskReturned})
 	}
 	d.was = hangs
 	return hangs

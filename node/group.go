@@ -330,6 +330,7 @@ func (g *Group) observe(changed bool) {
 	g.term.Store(s.Term)
 	if g.lead.Swap(s.Leader) != s.Leader || s.Leader == g.node.options.ID {
 		g.log.Info("leader changed", "leader", s.Leader, "term", s.Term, "role", roleName(s.Role))
+		g.emit(Event{Kind: LeaderChanged, Peer: s.Leader, Term: s.Term, Index: s.Commit})
 	}
 	if s.Leader != raft.None && !g.probing {
 		// The first linearizable read of this life proves that the group has caught up.
@@ -428,6 +429,7 @@ func (g *Group) fail(err error) {
 		reason := err.Error()
 		g.failed.Store(&reason)
 		g.log.Error("group stopped on this node", "err", err)
+		g.emit(Event{Kind: GroupFailed, Detail: reason})
 		g.apply.put(applyTask{stop: true})
 		g.worker.schedule(g)
 	})

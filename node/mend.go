@@ -83,6 +83,7 @@ func (m *mender) run() (fence uint64, err error) {
 	}
 	for damage := g.wal.Damage(); damage != nil; damage = g.wal.Damage() {
 		g.log.Warn("log damaged, asking the peers", "damage", damage)
+		g.emit(Event{Kind: DamageFound, Index: damage.FirstIndex, Detail: damage.Error()})
 		filled := false
 		if damage.Resume != 0 {
 			filled, err = m.fill(damage)
@@ -143,6 +144,7 @@ func (m *mender) tryEntries(peer uint64, entries []*pb.Entry) (bool, error) {
 	case err == nil:
 		g.log.Info("log mended", "from", peer, "first", entries[0].GetIndex(),
 			"last", entries[len(entries)-1].GetIndex())
+		g.emit(Event{Kind: DamageMended, Peer: peer, Index: entries[len(entries)-1].GetIndex()})
 		return true, nil
 	case errors.Is(err, wal.ErrInvalid):
 		g.log.Warn("entries of a peer do not fit the hole", "from", peer, "err", err)

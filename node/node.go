@@ -40,6 +40,7 @@ type Node struct {
 	appender  *appender
 	relays    *relays
 	disk      *diskWatch
+	events    events
 
 	// groups is replaced as a whole, so that the transport looks groups up without a lock.
 	groups      atomic.Pointer[map[uint64]*Group]
@@ -79,7 +80,7 @@ func Open(options Options) (*Node, error) {
 		n.cancel()
 		return nil, err
 	}
-	n.disk = &diskWatch{log: n.wal, logger: n.log, limit: o.SyncTimeout}
+	n.disk = &diskWatch{node: n, log: n.wal, logger: n.log, limit: o.SyncTimeout}
 	n.relays = newRelays(n)
 	n.worker = newWorker(o.Tick, n.disk, n.relays, readyChannelSize)
 	n.appender = newAppender(n)
@@ -219,6 +220,7 @@ func (g *Group) begin(fence uint64) error {
 	if fence != 0 {
 		g.log.Warn("the log has lost its end; the group is fenced", "above_term", fence)
 		g.fenced.Store(true)
+		g.emit(Event{Kind: GroupFenced, Term: fence})
 		state.Term, state.Vote = fence+1, 0
 		if err := n.appendNow(wal.Update{Group: g.id, State: &state}); err != nil {
 			return err
@@ -247,6 +249,7 @@ func (g *Group) begin(fence uint64) error {
 	g.commit.Store(state.Commit)
 	g.log.Info("group started", "term", state.Term, "commit", state.Commit,
 		"applied", g.apply.applied.Load(), "last", g.wal.LastIndex())
+	g.emit(Event{Kind: GroupStarted, Term: state.Term, Index: g.apply.applied.Load()})
 	go g.apply.run()
 	g.post(func(in *contents) { in.start = core })
 	g.newcomer.Store(false)
@@ -321,6 +324,7 @@ func (g *Group) recover() error {
 			return g.resetBehind(m)
 		}
 		g.log.Error("snapshot damaged, trying an older one", "index", m.Index, "err", err)
+		g.emit(Event{Kind: DamageFound, Index: m.Index, Detail: err.Error()})
 		damaged = append(damaged, err)
 	}
 	if mark.Index > 1 {
@@ -451,6 +455,7 @@ func (n *Node) close() error {
 		// The worker has ended: what is its own is this goroutine's now.
 		g.refuse(g.empty(true))
 	}
+	n.events.close()
 	return errors.Join(err, n.snaps.Close(), n.wal.Close())
 }
 
@@ -502,6 +507,7 @@ func (h handler) HandleSnapshot(_ context.Context, from, group uint64, m *pb.Mes
 }
 
 func (h handler) PeerLost(peer uint64) {
+	h.node.emit(Event{Kind: PeerLost, Peer: peer})
 	h.node.relays.lost(peer)
 	for _, g := range h.node.Groups() {
 		g.post(func(in *contents) {
@@ -510,4 +516,4 @@ func (h handler) PeerLost(peer uint64) {
 	}
 }
 
-func (h handler) PeerUp(uint64, uint64) {}
+func (h handler) PeerUp(peer, _ uint64) { h.node.emit(Event{Kind: PeerUp, Peer: peer}) }

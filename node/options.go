@@ -33,6 +33,10 @@ type Options struct {
 	// for no election until the sync returns; default one election timeout.
 	SyncTimeout time.Duration
 
+	// A step of a stage that takes longer is told to the subscribers of events; default one tick,
+	// because that is what the timers of raft are counted in.
+	SlowStage time.Duration
+
 	SegmentBytes int64 // size of a file of the log; default 64 MiB
 	CacheBytes   int64 // recent log entries kept in memory, over all groups; default 64 MiB
 
@@ -57,6 +61,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.ElectionTicks, 10)
 	setDefault(&o.HeartbeatTicks, 1)
 	setDefault(&o.SyncTimeout, time.Duration(o.ElectionTicks)*o.Tick)
+	setDefault(&o.SlowStage, o.Tick)
 	setDefault(&o.SegmentBytes, 64<<20)
 	setDefault(&o.CacheBytes, 64<<20)
 	setDefault(&o.SnapshotEntries, 10_000)

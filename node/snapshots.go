@@ -79,8 +79,11 @@ func (s *snapshots) send(to uint64, m *pb.Message) {
 		index := m.GetSnapshot().GetMetadata().GetIndex()
 		if err != nil {
 			g.log.Warn("snapshot not sent", "to", to, "index", index, "err", err)
+			g.emit(Event{Kind: SnapshotFailed, Peer: to, Index: index,
+				Detail: "not sent: " + err.Error()})
 		} else {
 			g.log.Info("snapshot sent", "to", to, "index", index, "took", time.Since(begin))
+			g.emit(Event{Kind: SnapshotSent, Peer: to, Index: index, Took: time.Since(begin)})
 		}
 		g.post(func(in *contents) {
 			in.events = append(in.events, func(r *replica.Replica) {
@@ -148,9 +151,14 @@ func (s *snapshots) receive(from uint64, m *pb.Message, size int64, body io.Read
 	if !g.begun.Load() || g.failed.Load() != nil {
 		return fmt.Errorf("node: group %d takes no snapshot now", g.id)
 	}
+	begin := time.Now()
 	if err := g.node.snaps.Receive(manifest, body); err != nil {
+		g.emit(Event{Kind: SnapshotFailed, Peer: from, Index: manifest.Index,
+			Detail: "not received: " + err.Error()})
 		return err
 	}
+	g.emit(Event{Kind: SnapshotReceived, Peer: from, Index: manifest.Index, Bytes: size,
+		Took: time.Since(begin)})
 	g.log.Info("snapshot received", "from", from, "index", manifest.Index, "bytes", size)
 	g.post(func(in *contents) { in.messages = append(in.messages, received{from, m}) })
 	return nil
@@ -187,6 +195,7 @@ func (a *applier) restore(s *pb.Snapshot) error {
 		return err
 	}
 	a.group.log.Info("snapshot restored", "index", index, "took", time.Since(begin))
+	a.group.emit(Event{Kind: SnapshotRestored, Index: index, Took: time.Since(begin)})
 	return a.group.snapshots.settle(index)
 }
 
@@ -225,6 +234,7 @@ func (a *applier) maybeSnapshot(asked bool) error {
 // comes when as much again was applied.
 func (s *snapshots) missed(err error) {
 	s.group.log.Error("snapshot not cut", "err", err)
+	s.group.emit(Event{Kind: SnapshotFailed, Detail: "not cut: " + err.Error()})
 	s.group.apply.entriesSince, s.group.apply.bytesSince = 0, 0
 	s.cutting.Store(false)
 }
@@ -237,10 +247,13 @@ func (s *snapshots) commit(w *snap.Writer) {
 	if err == nil {
 		s.group.log.Info("snapshot cut", "index", m.Index, "bytes", m.Size,
 			"took", time.Since(begin))
+		s.group.emit(Event{Kind: SnapshotCut, Index: m.Index, Term: m.Term, Bytes: m.Size,
+			Took: time.Since(begin)})
 		err = s.settle(m.Index)
 	}
 	if err != nil {
 		s.group.log.Error("snapshot not cut", "err", err)
+		s.group.emit(Event{Kind: SnapshotFailed, Detail: "not cut: " + err.Error()})
 	}
 }
 

@@ -70,12 +70,17 @@ func (w *worker) run() {
 	ticker := time.NewTicker(w.tick)
 	defer ticker.Stop()
 	for {
+		var ticked bool
 		select {
 		case <-w.wake:
 		case <-ticker.C:
-			w.tickAll()
+			ticked = true
 		case <-w.stop:
 			return
+		}
+		begun := time.Now()
+		if ticked {
+			w.tickAll()
 		}
 		for _, g := range w.take() {
 			g.turn()
@@ -87,6 +92,7 @@ func (w *worker) run() {
 				g.resume()
 			}
 		}
+		w.disk.node.slow(StageLoop, 0, begun)
 	}
 }
 

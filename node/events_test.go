@@ -1,0 +1,211 @@
+package node_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/connectraft/connect/node"
+)
+
+// await returns the next event of a kind, and everything that came before it.
+func await(t *testing.T, s *node.Subscription, kind node.EventKind) (node.Event, []node.Event) {
+	t.Helper()
+	var before []node.Event
+	deadline := time.After(20 * time.Second)
+	for {
+		select {
+		case e, ok := <-s.C:
+			if !ok {
+				t.Fatalf("the subscription ended before %s", kind)
+			}
+			if e.Kind == kind {
+				return e, before
+			}
+			before = append(before, e)
+		case <-deadline:
+			t.Fatalf("no event %s; there were %v", kind, before)
+		}
+	}
+}
+
+// TestEventsOfAGroupComeInOrder starts a group, breaks it, and expects what happened in the order
+// in which it did.
+func TestEventsOfAGroupComeInOrder(t *testing.T) {
+	c := newTestCluster(t, 1, nil)
+	c.ready()
+	s := c.nodes[1].Subscribe(64)
+	defer s.Close()
+	begin := time.Now()
+	g, err := c.nodes[1].StartGroup(7, &scripted{apply: func([]byte) ([]byte, error) {
+		return nil, errors.New("broken")
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.within("the group leads", func() bool { return g.Ready() == nil })
+	_, err = g.Propose(background(t), []byte("x"))
+	if node.OutcomeOf(err) != node.Unknown {
+		t.Fatalf("the command that broke the group ended with %v", err)
+	}
+	failed, before := await(t, s, node.GroupFailed)
+	var got []node.EventKind
+	for _, e := range append(before, failed) {
+		if e.Kind == node.SlowStage || e.Group != 7 {
+			continue // whatever the machine is doing besides
+		}
+		if e.Time.Before(begin) || e.Time.After(time.Now()) || e.Missed != 0 {
+			t.Errorf("event %+v: want a time within the test, and nothing missed", e)
+		}
+		if e.Kind == node.LeaderChanged && e.Peer == 0 {
+			continue // the start of an election
+		}
+		got = append(got, e.Kind)
+	}
+	want := []node.EventKind{node.GroupStarted, node.LeaderChanged, node.GroupFailed}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("the events were %v, want %v", got, want)
+	}
+	if failed.Detail == "" {
+		t.Error("the failure has no reason")
+	}
+}
+
+// TestSubscriberThatNeverReadsCostsNothing keeps a subscription unread over more events than it
+// holds: commands go on, what had no room is counted, and the first event read after the gap says
+// how wide it is.
+func TestSubscriberThatNeverReadsCostsNothing(t *testing.T) {
+	c := newTestCluster(t, 1, func(o *node.Options) { o.SnapshotEntries = 1 })
+	c.ready()
+	s := c.nodes[1].Subscribe(1)
+	defer s.Close()
+	c.within("events are dropped", func() bool {
+		c.add(1, 1)
+		return s.Dropped() >= 3
+	})
+	if first := <-s.C; first.Missed != 0 {
+		t.Errorf("the first event says that %d were missed before it", first.Missed)
+	}
+	dropped := s.Dropped()
+	c.within("another event", func() bool {
+		c.add(1, 1)
+		return len(s.C) > 0
+	})
+	if e := <-s.C; e.Missed < dropped {
+		t.Errorf("the event behind the gap says %d were missed, want at least %d", e.Missed, dropped)
+	}
+}
+
+// TestSubscriptionsEnd closes subscriptions before the node, with it and after it.
+func TestSubscriptionsEnd(t *testing.T) {
+	c := newTestCluster(t, 1, nil)
+	c.ready()
+	n := c.nodes[1]
+	early, late := n.Subscribe(4), n.Subscribe(64)
+	early.Close()
+	early.Close()
+	if _, ok := <-early.C; ok {
+		t.Error("a closed subscription got an event")
+	}
+	c.stop(1)
+	for range late.C { // ends, or the test runs into its time limit
+	}
+	late.Close()
+	after := n.Subscribe(4)
+	if _, ok := <-after.C; ok {
+		t.Error("a closed node has an event")
+	}
+	after.Close()
+}
+
+// TestSubscriptionsAreBounded: beyond the limit a subscription is closed from the beginning.
+func TestSubscriptionsAreBounded(t *testing.T) {
+	c := newTestCluster(t, 1, nil)
+	ended := 0
+	for range 100 {
+		s := c.nodes[1].Subscribe(1)
+		defer s.Close()
+		select {
+		case _, ok := <-s.C:
+			if !ok {
+				ended++
+			}
+		default:
+		}
+	}
+	if ended != 36 {
+		t.Errorf("%d of 100 subscriptions were refused, want 36", ended)
+	}
+}
+
+// TestSlowApplyIsToldToSubscribers has the state machine take longer than the limit, once.
+func TestSlowApplyIsToldToSubscribers(t *testing.T) {
+	c := newTestCluster(t, 1, func(o *node.Options) { o.SlowStage = time.Millisecond })
+	c.ready()
+	s := c.nodes[1].Subscribe(1024)
+	defer s.Close()
+	g, err := c.nodes[1].StartGroup(3, &scripted{apply: func([]byte) ([]byte, error) {
+		<-time.After(5 * time.Millisecond) // what a slow machine does
+		return nil, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.within("the group leads", func() bool { return g.Ready() == nil })
+	if _, err := g.Propose(background(t), []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		e, _ := await(t, s, node.SlowStage)
+		if e.Detail != node.StageApply || e.Group != 3 {
+			continue // the disk, say
+		}
+		if e.Took < time.Millisecond {
+			t.Errorf("a step of %v was told as slow", e.Took)
+		}
+		return
+	}
+}
+
+// TestPeersAndSnapshotsAreToldToSubscribers follows one follower through a stop and a return that
+// needs a snapshot.
+func TestPeersAndSnapshotsAreToldToSubscribers(t *testing.T) {
+	c := newTestCluster(t, 3, func(o *node.Options) { o.SnapshotEntries = 5 })
+	c.ready()
+	leader, other := c.leader(), c.follower()
+	s := c.nodes[leader].Subscribe(4096)
+	defer s.Close()
+	c.stop(other)
+	if e, _ := await(t, s, node.PeerLost); e.Peer != other {
+		t.Errorf("peer %d was lost, want %d", e.Peer, other)
+	}
+	first := c.groups[leader].Status().FirstIndex
+	c.within("the log is truncated behind two snapshots", func() bool {
+		c.add(leader, 1)
+		return c.groups[leader].Status().FirstIndex > first+20
+	})
+	if e, _ := await(t, s, node.SnapshotCut); e.Index == 0 || e.Bytes == 0 {
+		t.Errorf("a snapshot was cut: %+v", e)
+	}
+	o := c.nodeOptions(other)
+	n, err := node.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := n.Subscribe(4096)
+	defer theirs.Close()
+	c.nodes[other] = n
+	if c.groups[other], err = n.StartGroup(1, &sum{}); err != nil {
+		t.Fatal(err)
+	}
+	if e, _ := await(t, s, node.PeerUp); e.Peer != other {
+		t.Errorf("peer %d came up, want %d", e.Peer, other)
+	}
+	sent, _ := await(t, s, node.SnapshotSent)
+	got, _ := await(t, theirs, node.SnapshotReceived)
+	restored, _ := await(t, theirs, node.SnapshotRestored)
+	if sent.Peer != other || got.Index != sent.Index || restored.Index != sent.Index {
+		t.Errorf("sent %+v, received %+v, restored %+v", sent, got, restored)
+	}
+}
