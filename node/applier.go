@@ -24,16 +24,14 @@ type applyTask struct {
 	stop     bool                // end everything that comes from now on
 }
 
-// applier is the apply stage of one group: one goroutine that alone touches the state machine. Its
-// queue is bounded by raft's limit on unacknowledged apply bytes and by admission.
+// applier is the apply stage of one group: its serial alone touches the state machine. What waits
+// there is bounded by raft's limit on unacknowledged apply bytes and by admission.
 type applier struct {
-	*queue[applyTask]
+	*serial[applyTask]
 	group   *Group
 	machine statemachine.Machine
-	ended   chan struct{}
-	quit    chan struct{}
 
-	// The rest is the goroutine's own, applied and clock are read elsewhere.
+	// The rest is the serial's own, applied and clock are read elsewhere.
 	applied atomic.Uint64
 	term    uint64        // of the entry at applied
 	clock   int64         // replicated time of the last entry, ns
@@ -46,27 +44,18 @@ type applier struct {
 }
 
 func newApplier(g *Group, machine statemachine.Machine) *applier {
-	return &applier{queue: newQueue[applyTask](), group: g, machine: machine,
-		ended: make(chan struct{}), quit: make(chan struct{})}
+	a := &applier{group: g, machine: machine}
+	a.serial = newSerial(a.do)
+	return a
 }
 
-// run works the queue off until quit is closed and the queue is empty.
-func (a *applier) run() {
-	defer close(a.ended)
-	for {
-		select {
-		case <-a.wake:
-		case <-a.quit:
-			for _, t := range a.end() {
-				a.refuse(&t)
-			}
-			a.refuse(&applyTask{reads: a.waiting})
-			return
-		}
-		for _, t := range a.take() {
-			a.do(t)
-		}
+// close ends the stage and refuses what it has not done.
+func (a *applier) close() {
+	for _, t := range a.end() {
+		a.refuse(&t)
 	}
+	a.refuse(&applyTask{reads: a.waiting})
+	a.waiting = nil
 }
 
 func (a *applier) do(task applyTask) {

@@ -250,7 +250,7 @@ func (g *Group) begin(fence uint64) error {
 	g.log.Info("group started", "term", state.Term, "commit", state.Commit,
 		"applied", g.apply.applied.Load(), "last", g.wal.LastIndex())
 	g.emit(Event{Kind: GroupStarted, Term: state.Term, Index: g.apply.applied.Load()})
-	go g.apply.run()
+	g.apply.begin()
 	g.post(func(in *contents) { in.start = core })
 	g.newcomer.Store(false)
 	g.begun.Store(true) // commands are admitted from now on, behind the core in the inbox
@@ -444,10 +444,7 @@ func (n *Node) close() error {
 	close(n.ready)
 	<-n.appender.ended
 	for _, g := range n.Groups() {
-		if g.begun.Load() {
-			close(g.apply.quit)
-			<-g.apply.ended
-		}
+		g.apply.close()
 	}
 	n.background.Wait()
 	n.relays.closed()

@@ -11,33 +11,20 @@ type queue[T any] struct {
 	mu    sync.Mutex
 	items []T
 	spare []T
-	ended bool          // nothing is taken any more
 	wake  chan struct{} // holds a token when items may be waiting
 }
 
 func newQueue[T any]() *queue[T] { return &queue[T]{wake: make(chan struct{}, 1)} }
 
-// put appends items and never blocks. It reports false, and does nothing, once the queue has ended.
-func (q *queue[T]) put(items ...T) bool {
+// put appends items and never blocks.
+func (q *queue[T]) put(items ...T) {
 	q.mu.Lock()
-	ended := q.ended
-	if !ended {
-		q.items = append(q.items, items...)
-	}
+	q.items = append(q.items, items...)
 	q.mu.Unlock()
 	select {
 	case q.wake <- struct{}{}:
 	default:
 	}
-	return !ended
-}
-
-// end returns everything that waits and refuses whatever comes later.
-func (q *queue[T]) end() []T {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.ended = true
-	return q.items
 }
 
 // take returns everything that waits, in order. The slice is the consumer's until its next take.
