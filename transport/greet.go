@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -37,6 +38,18 @@ type refusedError struct {
 
 func (e *refusedError) Error() string {
 	return fmt.Sprintf("refused by node %d: %s: %s", e.node, e.reason, e.text)
+}
+
+// tellRefusal tells the handler of a refusal that concerns this node itself, if it wants to know.
+func (t *Transport) tellRefusal(peer uint64, err error) {
+	h, ok := t.options.Handler.(RefusalHandler)
+	if !ok {
+		return
+	}
+	r, ok := errors.AsType[*refusedError](err)
+	if ok && (r.reason == notAdmitted || r.reason == removedNode) {
+		h.PeerRefused(peer, r.reason == removedNode, r.text)
+	}
 }
 
 // greet is the dialler's side of the handshake. It leaves no deadline on conn.

@@ -54,3 +54,10 @@ type Handler interface {
 type Admitter interface {
 	AdmitPeer(peer, incarnation uint64, address string) error
 }
+
+// RefusalHandler is an optional capability of a Handler. PeerRefused tells that peer does not take
+// this node: text is its reason for people, and removed says that it has seen this node leave the
+// cluster. It is called at every attempt to connect, concurrently, and must not block.
+type RefusalHandler interface {
+	PeerRefused(peer uint64, removed bool, text string)
+}

@@ -73,6 +73,7 @@ func (l *lane) run() {
 		if ctx.Err() != nil {
 			return
 		}
+		l.transport.tellRefusal(l.peer.id, err)
 		if l.peer.broken(l.number, err) {
 			l.transport.logPeer(slog.LevelWarn, "peer not connected", l.peer,
 				"reason", reasonOf(err))

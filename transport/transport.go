@@ -115,6 +115,23 @@ func (t *Transport) RemovePeer(id uint64) {
 	p.cancel()
 }
 
+// Reconnect ends the lanes to and from a peer, so that both sides admit each other anew: for a
+// handler that has learned something about the peer that AdmitPeer did not know. It does not wait.
+func (t *Transport) Reconnect(id uint64) {
+	t.mu.Lock()
+	for lane := range uint8(laneCount) {
+		if in := t.mu.inbound[inboundKey{peer: id, lane: lane}]; in != nil {
+			in.conn.Close()
+		}
+	}
+	t.mu.Unlock()
+	if p := (*t.peers.Load())[id]; p != nil {
+		for _, l := range p.lanes {
+			l.reconnect()
+		}
+	}
+}
+
 // learn returns the peer that said h, adding it if this node has not heard of it: a node that
 // lags behind has to answer a leader that joined after its newest entry.
 func (t *Transport) learn(h hello) (*peer, refusalReason, string) {
