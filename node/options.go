@@ -8,18 +8,29 @@ import (
 	"time"
 )
 
-// Member is one node of the initial cluster.
+// Member is one node of a cluster. Client and Admin are for whoever asks where a member is; this
+// package does not use them. Incarnation names the directory that the member is known with: 0 until
+// it is registered, and ignored in what a caller passes in.
 type Member struct {
-	ID      uint64 // not 0
-	Address string // host:port of the peer listener
+	ID          uint64 `json:"id"`      // not 0
+	Address     string `json:"address"` // host:port of the peer listener
+	Client      string `json:"client,omitempty"`
+	Admin       string `json:"admin,omitempty"`
+	Incarnation uint64 `json:"incarnation,omitempty"`
 }
 
 // Options say how a node runs. A zero value of any field but the first four means its default.
 type Options struct {
-	ClusterID string   // 1 to 63 bytes; nodes of other clusters are refused
-	ID        uint64   // this node; must be among Members
-	Dir       string   // data directory, of this node alone; created when missing
-	Members   []Member // the voters a fresh data directory starts with
+	ClusterID string // 1 to 63 bytes; nodes of other clusters are refused
+	ID        uint64 // this node; must be among Members
+	Dir       string // data directory, of this node alone; created when missing
+	// Members has this node, and the voters that a fresh data directory starts with. Later the
+	// group's own membership counts, which Group.Change changes.
+	Members []Member
+	// Join says that this node is none of the first voters: a fresh data directory waits until
+	// Group.Change adds it. Members are then this node and, if wanted, others that it can ask.
+	// A directory with something in it goes on where it was, whatever Join says.
+	Join bool
 
 	// PeerListener accepts the other nodes; nil = listen on this member's address. The node
 	// closes it.
