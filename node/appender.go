@@ -15,6 +15,7 @@ type ready struct {
 	group   *Group
 	append  *replica.Append // nil = nothing
 	unfence bool            // what came before in the channel makes the group's log whole
+	last    func()          // not nil for the last one of a group: called when all are done
 }
 
 // One write of the log takes at most so much, but for one entry that is larger.
@@ -165,6 +166,9 @@ func (a *appender) unfence() {
 // lift removes the fence of a group from the log. While the disk is full it is tried again: until
 // then a restart finds the group fenced, which costs time and nothing else.
 func (a *appender) lift(g *Group) {
+	if g.removed.Load() {
+		return
+	}
 	err := a.node.wal.Unfence(g.id)
 	switch {
 	case err == nil:
@@ -187,6 +191,9 @@ func (a *appender) deliver() {
 	for _, r := range a.batch {
 		if r.append != nil {
 			r.group.deliver(r.append)
+		}
+		if r.last != nil {
+			r.last()
 		}
 	}
 	clear(a.batch)
@@ -223,6 +230,9 @@ func (g *Group) deliver(done *replica.Append) {
 func (a *appender) drain() {
 	for r := range a.node.ready {
 		r.group.worker.read()
+		if r.last != nil {
+			r.last()
+		}
 	}
 }
 

@@ -15,15 +15,15 @@ type diskWatch struct {
 	log    *wal.Log
 	logger *slog.Logger
 	limit  time.Duration
-	was    bool // the worker's: what hung returned last
+	hangs  atomic.Bool // what look has found
 	// full says that the log has no room for its next segment. It is looked up at every tick,
 	// not for every command: the rest of the present segment bridges the time.
 	full    atomic.Bool
 	refused bool // the worker's: commands were refused for want of room at the last look
 }
 
-// look is called by the worker at every tick; it reports whether the disk hangs.
-func (d *diskWatch) look() bool {
+// look is called by the first worker at every tick.
+func (d *diskWatch) look() {
 	d.full.Store(d.log.Full())
 	if refused := d.full.Load() || d.node.diskFull.Load(); refused != d.refused {
 		d.refused = refused
@@ -33,7 +33,7 @@ func (d *diskWatch) look() bool {
 		}
 		d.node.emit(Event{Kind: kind})
 	}
-	return d.hung()
+	d.lookForSync()
 }
 
 // since returns how long the sync under way has taken, 0 when that is within the limit.
@@ -48,19 +48,18 @@ func (d *diskWatch) since() time.Duration {
 	return 0
 }
 
-// hung reports whether the disk hangs, and logs when that changes. Only the worker calls it.
-func (d *diskWatch) hung() bool {
+// lookForSync notes whether the disk hangs, and logs when that changes.
+func (d *diskWatch) lookForSync() {
 	took := d.since()
 	hangs := took != 0
-	if hangs && !d.was {
+	was := d.hangs.Swap(hangs)
+	if hangs && !was {
 		d.logger.Error("the disk hangs: a sync of the log does not return", "for", took,
 			"limit", d.limit)
 		d.node.emit(Event{Kind: DiskHung, Took: took})
 	}
-	if !hangs && d.was {
+	if !hangs && was {
 		d.logger.Info("the disk answers again")
 		d.node.emit(Event{Kind: DiskReturned})
 	}
-	d.was = hangs
-	return hangs
 }

@@ -23,6 +23,8 @@ var (
 	// ErrGroupFailed: the group's state machine or its storage failed on this node; Status says
 	// why. Ask another node.
 	ErrGroupFailed = errors.New("node: group failed")
+	// ErrGroupRemoved: the group was removed from the cluster, and its id never returns. Not applied.
+	ErrGroupRemoved = errors.New("node: group removed")
 	// ErrUnknown: the command was given to the log and its fate was not learned in time: it may
 	// have been applied, it may yet be, or never. Repeat it only if it can be applied twice.
 	ErrUnknown = errors.New("node: outcome unknown")
@@ -65,7 +67,7 @@ func OutcomeOf(err error) Outcome {
 		return NotApplied
 	}
 	for _, sure := range []error{ErrNoLeader, ErrOverloaded, ErrTooLarge, ErrDiskFull, ErrClosed,
-		ErrGroupFailed} {
+		ErrGroupFailed, ErrGroupRemoved} {
 		if errors.Is(err, sure) {
 			return NotApplied
 		}

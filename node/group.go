@@ -32,11 +32,14 @@ type Group struct {
 	admission admission
 	inbox     inbox
 	scheduled atomic.Bool // a turn is due
+	starting  sync.WaitGroup
 
 	core    *replica.Replica   // the worker's
 	retries []replica.Proposal // the worker's: go to the core again at the next tick
 	waits   bool               // the worker's: on its list of those without room
 	fault   error              // the worker's: what the core reported last
+	place   int                // the worker's: among the groups that are awake, from 1; 0 = asleep
+	ending  func()             // the worker's: what the log writer calls when it has nothing of the group any more
 
 	apply     *applier
 	snapshots snapshots
@@ -52,6 +55,7 @@ type Group struct {
 	begun    atomic.Bool            // core and state machine are there
 	fenced   atomic.Bool            // the log has lost its end, and the fence stands
 	newcomer atomic.Bool            // the log is empty, and whether it was lost is not known yet
+	removed  atomic.Bool            // the group is no more
 	failOnce sync.Once
 	failed   atomic.Pointer[string]
 }
@@ -72,6 +76,7 @@ type contents struct {
 	retries  []replica.Proposal // go to the core again at the next tick
 	events   []func(*replica.Replica)
 	start    *replica.Replica // the core of a group that begins
+	ending   func()           // see Group.ending
 }
 
 type received struct {
@@ -166,6 +171,9 @@ func (g *Group) admitCommand(c *Call) error {
 }
 
 func (g *Group) admit(c *Call) error {
+	if g.removed.Load() {
+		return ErrGroupRemoved
+	}
 	if reason := g.failed.Load(); reason != nil {
 		return fmt.Errorf("%w: %s", ErrGroupFailed, *reason)
 	}
@@ -193,10 +201,11 @@ func (g *Group) turn() {
 	in := g.empty(false)
 	if in.start != nil {
 		g.core = in.start
-		g.worker.groups = append(g.worker.groups, g)
+		g.worker.add(g)
 	}
 	if g.failed.Load() != nil {
 		g.refuse(in)
+		g.leave(in.ending)
 		return
 	}
 	if g.core == nil {
@@ -280,19 +289,28 @@ func (g *Group) tick(diskHung bool) {
 func (g *Group) collect() {
 	for g.core.HasReady() && g.failed.Load() == nil {
 		if !g.worker.room() {
-			if !g.waits {
-				g.waits = true
-				g.worker.waiting = append(g.worker.waiting, g)
-			}
+			g.awaitRoom()
 			return
 		}
 		g.carry(g.core.Ready(time.Now().UnixNano()))
 	}
 }
 
+// awaitRoom has resume called when the Ready channel has room again.
+func (g *Group) awaitRoom() {
+	if !g.waits {
+		g.waits = true
+		g.worker.waiting = append(g.worker.waiting, g)
+	}
+}
+
 // resume goes on collecting when the Ready channel has room again.
 func (g *Group) resume() {
 	g.waits = false
+	if g.ending != nil {
+		g.leave(nil)
+		return
+	}
 	defer g.recoverPanic("event loop")
 	g.collect()
 }
@@ -411,6 +429,9 @@ func (g *Group) refuse(in contents) {
 func (g *Group) stopError() error {
 	if g.node.closing.Load() {
 		return ErrClosed
+	}
+	if g.removed.Load() {
+		return ErrGroupRemoved
 	}
 	return fmt.Errorf("%w: %s", ErrGroupFailed, *g.failed.Load())
 }

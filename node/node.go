@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"path/filepath"
@@ -34,19 +33,20 @@ type Node struct {
 	wal       *wal.Log
 	snaps     *snap.Store
 	transport *transport.Transport
-	worker    *worker
+	workers   []*worker
 	ready     chan ready    // the Ready channel
 	fetches   chan struct{} // one token for each read for a damaged peer
 	appender  *appender
+	joint     joint
 	relays    *relays
 	disk      *diskWatch
 	events    events
 
-	// groups is replaced as a whole, so that the transport looks groups up without a lock.
-	groups      atomic.Pointer[map[uint64]*Group]
-	groupsMutex sync.Mutex // held by whoever replaces groups
+	groups groupTable
+	// claims is held while a group is taken in, so that none is once the node closes.
+	claims sync.Mutex
 
-	starting   sync.WaitGroup // groups whose logs are mended
+	starting   sync.WaitGroup // groups that begin
 	background sync.WaitGroup // transfers and snapshots
 	ctx        context.Context
 	cancel     context.CancelFunc
@@ -72,7 +72,6 @@ func Open(options Options) (*Node, error) {
 		ready: make(chan ready, readyChannelSize), done: make(chan struct{}),
 		fetches: make(chan struct{}, fetchesAtOnce)}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	n.groups.Store(&map[uint64]*Group{})
 	if err := n.openStorage(); err != nil {
 		if o.PeerListener != nil {
 			err = errors.Join(err, o.PeerListener.Close())
@@ -82,12 +81,14 @@ func Open(options Options) (*Node, error) {
 	}
 	n.disk = &diskWatch{node: n, log: n.wal, logger: n.log, limit: o.SyncTimeout}
 	n.relays = newRelays(n)
-	n.worker = newWorker(o.Tick, n.disk, n.relays, readyChannelSize)
+	n.workers = newWorkers(n)
 	n.appender = newAppender(n)
 	if err := n.openTransport(); err != nil {
 		return nil, errors.Join(err, n.wal.Close(), n.snaps.Close())
 	}
-	go n.worker.run()
+	for _, w := range n.workers {
+		go w.run()
+	}
 	go n.appender.run()
 	n.transport.Start()
 	return n, nil
@@ -149,44 +150,59 @@ func (n *Node) openTransport() error {
 // with the members of the options as its voters. The machine must be in its initial state, and
 // belongs to the node from now on.
 func (n *Node) StartGroup(id uint64, machine statemachine.Machine) (*Group, error) {
-	n.groupsMutex.Lock()
-	defer n.groupsMutex.Unlock()
+	g, err := n.claim(id, machine)
+	if err == nil {
+		err = g.launch()
+		g.starting.Done()
+		n.starting.Done()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("node %d: start group %d: %w", n.options.ID, id, err)
+	}
+	return g, nil
+}
+
+// claim takes a group in that is to begin. Its caller ends both waits for starting groups.
+func (n *Node) claim(id uint64, machine statemachine.Machine) (*Group, error) {
+	g := &Group{id: id, node: n, worker: n.workerOf(id), log: n.log.With("group", id),
+		wal: n.wal.Group(id)}
+	g.admission.commandsMax = int64(n.options.InflightCommands)
+	g.admission.bytesMax = n.options.InflightBytes
+	g.snapshots.group = g
+	g.apply = newApplier(g, machine)
+	g.newcomer.Store(g.isNew())
+	n.claims.Lock()
+	defer n.claims.Unlock()
 	if n.closing.Load() {
 		return nil, ErrClosed
 	}
 	if err := n.Err(); err != nil {
 		return nil, err
 	}
-	if n.Group(id) != nil {
-		return nil, fmt.Errorf("node: group %d runs already", id)
+	if !n.groups.add(g) {
+		return nil, errors.New("it runs already")
 	}
-	g, err := n.newGroup(id, machine)
-	if err != nil {
-		return nil, fmt.Errorf("node %d: start group %d: %w", n.options.ID, id, err)
-	}
-	groups := maps.Clone(*n.groups.Load())
-	groups[id] = g
-	n.groups.Store(&groups)
+	n.starting.Add(1)
+	g.starting.Add(1)
 	return g, nil
 }
 
-// newGroup makes a group and begins it. One whose log is damaged or empty begins when the peers have
-// told what is missing.
-func (n *Node) newGroup(id uint64, machine statemachine.Machine) (*Group, error) {
-	g := &Group{id: id, node: n, worker: n.worker, log: n.log.With("group", id),
-		wal: n.wal.Group(id)}
-	g.admission.commandsMax = int64(n.options.InflightCommands)
-	g.admission.bytesMax = n.options.InflightBytes
-	g.snapshots.group = g
-	g.apply = newApplier(g, machine)
-	isNew := g.isNew()
-	if g.wal.Damage() == nil && (!isNew || len(n.options.Members) == 1) {
-		return g, g.begin(0)
+// launch begins a group. One whose log is damaged or empty begins when the peers have told what is
+// missing.
+func (g *Group) launch() error {
+	n := g.node
+	if g.wal.Damage() == nil && (!g.newcomer.Load() || len(n.options.Members) == 1) {
+		err := g.begin(0)
+		if err != nil {
+			n.groups.remove(g.id)
+		}
+		return err
 	}
-	g.newcomer.Store(isNew)
 	m := newMender(g)
 	g.mender.Store(m)
+	g.starting.Add(1)
 	n.starting.Go(func() {
+		defer g.starting.Done()
 		fence, err := m.run()
 		if err == nil {
 			err = g.begin(fence)
@@ -195,7 +211,7 @@ func (n *Node) newGroup(id uint64, machine statemachine.Machine) (*Group, error)
 			g.fail(err)
 		}
 	})
-	return g, nil
+	return nil
 }
 
 // begin brings the group to life: from its log and its newest snapshot, or as a new one. A fence that
@@ -290,15 +306,15 @@ func (g *Group) isNew() bool {
 	return g.wal.LastIndex() == 0 && g.wal.State() == (wal.State{}) && g.wal.Damage() == nil
 }
 
-// appendNow has the log writer persist an update, and waits for it.
-func (n *Node) appendNow(u wal.Update) error {
-	return n.onLog(func() error { return n.wal.Append([]wal.Update{u}, true) })
-}
-
 // onLog runs work on the log writer and waits for it.
 func (n *Node) onLog(work func() error) error {
 	result := make(chan error, 1)
 	n.appender.upkeep.put(func() { result <- work() })
+	return n.await(result)
+}
+
+// await waits for something that the log writer does.
+func (n *Node) await(result <-chan error) error {
 	select {
 	case err := <-result:
 		return err
@@ -369,17 +385,10 @@ func (g *Group) fits(m snap.Manifest, mark wal.Mark) bool {
 }
 
 // Group returns a running group, nil when there is none of that id.
-func (n *Node) Group(id uint64) *Group { return (*n.groups.Load())[id] }
+func (n *Node) Group(id uint64) *Group { return n.groups.get(id) }
 
 // Groups returns the running groups, by id.
-func (n *Node) Groups() []*Group {
-	groups := *n.groups.Load()
-	list := make([]*Group, 0, len(groups))
-	for _, id := range slices.Sorted(maps.Keys(groups)) {
-		list = append(list, groups[id])
-	}
-	return list
-}
+func (n *Node) Groups() []*Group { return n.groups.list() }
 
 // LogStats returns figures of the log.
 func (n *Node) LogStats() wal.Stats { return n.wal.Stats() }
@@ -432,15 +441,17 @@ func (n *Node) Close() error {
 }
 
 func (n *Node) close() error {
+	n.claims.Lock() // no group starts any more
 	n.closing.Store(true)
+	n.claims.Unlock()
 	close(n.stopping)
 	n.cancel()
-	n.groupsMutex.Lock() // no group starts any more
-	defer n.groupsMutex.Unlock()
 	err := n.transport.Close()
 	n.starting.Wait()
-	close(n.worker.stop)
-	<-n.worker.ended
+	for _, w := range n.workers {
+		close(w.stop)
+		<-w.ended
+	}
 	close(n.ready)
 	<-n.appender.ended
 	for _, g := range n.Groups() {
@@ -506,11 +517,14 @@ func (h handler) HandleSnapshot(_ context.Context, from, group uint64, m *pb.Mes
 func (h handler) PeerLost(peer uint64) {
 	h.node.emit(Event{Kind: PeerLost, Peer: peer})
 	h.node.relays.lost(peer)
-	for _, g := range h.node.Groups() {
+	h.node.groups.each(func(g *Group) {
+		if !g.leads() && g.lead.Load() != peer {
+			return
+		}
 		g.post(func(in *contents) {
 			in.events = append(in.events, func(r *replica.Replica) { r.Unreachable(peer) })
 		})
-	}
+	})
 }
 
 func (h handler) PeerUp(peer, _ uint64) { h.node.emit(Event{Kind: PeerUp, Peer: peer}) }

@@ -27,7 +27,8 @@ type snapshots struct {
 	group *Group
 	// newest is the manifest that peers are sent; nil when there is none.
 	newest  atomic.Pointer[snap.Manifest]
-	cutting atomic.Bool // a snapshot is being written
+	cutting atomic.Bool    // a snapshot is being written
+	cuts    sync.WaitGroup // those that are being made durable
 	// settling is held by settle, whose steps must not mix: it serialises the removal of files.
 	settling sync.Mutex
 	// mu guards pins: the indexes of snapshots that peers are being brought up to. The log keeps what
@@ -226,7 +227,11 @@ func (a *applier) maybeSnapshot(asked bool) error {
 		return nil
 	}
 	a.entriesSince, a.bytesSince = 0, 0
-	a.group.node.background.Go(func() { s.commit(w) })
+	s.cuts.Add(1)
+	a.group.node.background.Go(func() {
+		defer s.cuts.Done()
+		s.commit(w)
+	})
 	return nil
 }
 
@@ -294,6 +299,9 @@ func (s *snapshots) settle(index uint64) error {
 func (g *Group) truncate(index uint64) {
 	a := g.node.appender
 	a.upkeep.put(func() {
+		if g.removed.Load() {
+			return
+		}
 		err := g.node.wal.Compact(g.id, index)
 		if errors.Is(err, wal.ErrDiskFull) {
 			a.later(func() { g.truncate(index) })

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,12 +10,11 @@ import (
 // worker is an event loop. It alone calls the cores of its groups. It never touches a disk, a
 // socket or user code, and waits for nothing but its next event.
 type worker struct {
-	tick   time.Duration
-	disk   *diskWatch
-	relays *relays
-	wake   chan struct{}
-	stop   chan struct{}
-	ended  chan struct{}
+	node  *Node
+	first bool // of the node's workers: it does what is done once a tick for all
+	wake  chan struct{}
+	stop  chan struct{}
+	ended chan struct{}
 
 	mu struct {
 		sync.Mutex
@@ -22,7 +22,7 @@ type worker struct {
 	}
 	// The rest is the loop's own.
 	spare   []*Group // the slice runnable is swapped with
-	groups  []*Group // get ticks
+	awake   []*Group // get ticks; each group knows its place
 	waiting []*Group // had no room in the Ready channel
 
 	// unread counts the Readys this worker has put into the Ready channel and the log writer has
@@ -32,10 +32,22 @@ type worker struct {
 	starved atomic.Bool // a group waits for room
 }
 
-func newWorker(tick time.Duration, disk *diskWatch, relays *relays, quota int) *worker {
-	return &worker{tick: tick, disk: disk, relays: relays, quota: int64(quota), wake: make(chan struct{}, 1),
-		stop: make(chan struct{}), ended: make(chan struct{})}
+// workersMax is the most event loops that a node has. They share the log writer and the transport,
+// which more of them would only wait for.
+const workersMax = 4
+
+// newWorkers makes the event loops of a node.
+func newWorkers(n *Node) []*worker {
+	workers := make([]*worker, min(runtime.GOMAXPROCS(0), workersMax))
+	for i := range workers {
+		workers[i] = &worker{node: n, first: i == 0, quota: int64(cap(n.ready) / len(workers)),
+			wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
+	}
+	return workers
 }
+
+// workerOf returns the event loop of a group.
+func (n *Node) workerOf(group uint64) *worker { return n.workers[group%uint64(len(n.workers))] }
 
 // schedule makes the loop run a turn of g soon.
 func (w *worker) schedule(g *Group) {
@@ -67,7 +79,7 @@ func (w *worker) take() []*Group {
 // would take a burst for a long silence of the leader.
 func (w *worker) run() {
 	defer close(w.ended)
-	ticker := time.NewTicker(w.tick)
+	ticker := time.NewTicker(w.node.options.Tick)
 	defer ticker.Stop()
 	for {
 		var ticked bool
@@ -82,9 +94,11 @@ func (w *worker) run() {
 		if ticked {
 			w.tickAll()
 		}
-		for _, g := range w.take() {
+		runnable := w.take()
+		for _, g := range runnable {
 			g.turn()
 		}
+		clear(runnable)
 		if len(w.waiting) > 0 && w.room() {
 			waiting := w.waiting
 			w.waiting = nil
@@ -92,16 +106,41 @@ func (w *worker) run() {
 				g.resume()
 			}
 		}
-		w.disk.node.slow(StageLoop, 0, begun)
+		w.node.slow(StageLoop, 0, begun)
 	}
 }
 
+// tickAll ticks the groups that are awake. A group may leave the list in its tick, and the last one
+// takes its place, so the list is walked from its end.
 func (w *worker) tickAll() {
-	w.relays.expire()
-	hung := w.disk.look()
-	for _, g := range w.groups {
-		g.tick(hung)
+	if w.first {
+		w.node.relays.expire()
+		w.node.disk.look()
 	}
+	hung := w.node.disk.hangs.Load()
+	for i := len(w.awake) - 1; i >= 0; i-- {
+		w.awake[i].tick(hung)
+	}
+}
+
+// add puts a group on the list of those that get ticks.
+func (w *worker) add(g *Group) {
+	if g.place == 0 {
+		w.awake = append(w.awake, g)
+		g.place = len(w.awake)
+	}
+}
+
+// drop takes a group off the list.
+func (w *worker) drop(g *Group) {
+	if g.place == 0 {
+		return
+	}
+	last := len(w.awake) - 1
+	w.awake[g.place-1], w.awake[last].place = w.awake[last], g.place
+	w.awake[last] = nil
+	w.awake = w.awake[:last]
+	g.place = 0
 }
 
 // room reports whether one more Ready fits the Ready channel. Without room the group must be
