@@ -2,11 +2,7 @@ package replica
 
 import (
 	"errors"
-	"fmt"
 	"slices"
-
-	pb "go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 )
 
 // batches are the entries this replica proposed that are not known to be committed, in the order
@@ -19,8 +15,8 @@ type batches struct {
 func (b *batches) add(batch *Batch) { b.list = append(b.list, batch) }
 
 // resolve ends every batch at index: the one of the committed entry's term is returned, to be
-// completed when it is applied, and the commands of the others are surely lost.
-func (b *batches) resolve(index, term uint64) (committed *Batch, lost []Proposal) {
+// completed when it is applied, and the others are surely lost.
+func (b *batches) resolve(index, term uint64) (committed *Batch, lost []*Batch) {
 	if len(b.list) == 0 {
 		return nil, nil
 	}
@@ -29,48 +25,61 @@ func (b *batches) resolve(index, term uint64) (committed *Batch, lost []Proposal
 		b.list = b.list[1:]
 		return head, nil
 	}
-	kept := b.list[:0]
-	for _, batch := range b.list {
-		switch {
-		case batch.Index != index:
-			kept = append(kept, batch)
-		case batch.Term == term:
+	for _, batch := range b.remove(func(i uint64) bool { return i == index }) {
+		if batch.Term == term {
 			committed = batch
-		default:
-			lost = append(lost, batch.Proposals...)
+		} else {
+			lost = append(lost, batch)
 		}
 	}
-	clear(b.list[len(kept):])
-	b.list = kept
 	return committed, lost
 }
 
 func (b *batches) inOneTerm() bool { return b.list[0].Term == b.list[len(b.list)-1].Term }
 
-// upTo removes the batches up to index and returns their commands.
-func (b *batches) upTo(index uint64) (proposals []Proposal) {
+// upTo takes the batches up to index out.
+func (b *batches) upTo(index uint64) []*Batch {
 	return b.remove(func(i uint64) bool { return i <= index })
 }
 
-// remove takes the batches at some positions out and returns their commands.
-func (b *batches) remove(which func(index uint64) bool) (proposals []Proposal) {
+// remove takes the batches at some positions out.
+func (b *batches) remove(which func(index uint64) bool) (removed []*Batch) {
 	kept := b.list[:0]
 	for _, batch := range b.list {
-		if !which(batch.Index) {
+		if which(batch.Index) {
+			removed = append(removed, batch)
+		} else {
 			kept = append(kept, batch)
-			continue
 		}
-		proposals = append(proposals, batch.Proposals...)
 	}
 	clear(b.list[len(kept):])
 	b.list = kept
-	return proposals
+	return removed
+}
+
+// lose ends batches that are not applied here.
+func (r *Replica) lose(lost []*Batch, unknown bool, err error) {
+	var proposals []Proposal
+	for _, b := range lost {
+		proposals = append(proposals, b.Proposals...)
+		if b.change != nil {
+			r.out.Changes = append(r.out.Changes,
+				ChangeEnd{Change: b.change, Err: err, Unknown: unknown})
+		}
+	}
+	if proposals != nil {
+		r.out.Lost = append(r.out.Lost, Lost{Proposals: proposals, Err: err, Unknown: unknown})
+	}
 }
 
 // giveUpCut ends commands whose entries another leader has cut off the end of this log, when nothing
 // has been committed at their places for an election timeout: if nobody writes nothing ever is. A
 // replica that still has the entries may yet lead and commit them, so their fate is open.
 func (r *Replica) giveUpCut() {
+	if len(r.placed.list) == 0 {
+		r.cutTicks = 0
+		return
+	}
 	last := r.last
 	behind := func(index uint64) bool { return index > last }
 	if !slices.ContainsFunc(r.placed.list, func(b *Batch) bool { return behind(b.Index) }) {
@@ -80,33 +89,14 @@ func (r *Replica) giveUpCut() {
 	if r.cutTicks++; r.cutTicks < r.config.ElectionTicks {
 		return
 	}
-	r.out.Lost = append(r.out.Lost, Lost{Proposals: r.placed.remove(behind), Unknown: true,
-		Err: errors.New("replica: another leader's log is shorter")})
-}
-
-// changeMembers applies the change of membership in e and returns the membership behind it.
-func (r *Replica) changeMembers(e *pb.Entry, out *Ready) *pb.ConfState {
-	var change pb.ConfChangeI
-	var err error
-	switch e.GetType() {
-	case pb.EntryConfChange:
-		var c pb.ConfChange
-		err, change = proto.Unmarshal(e.GetData(), &c), &c
-	case pb.EntryConfChangeV2:
-		var c pb.ConfChangeV2
-		err, change = proto.Unmarshal(e.GetData(), &c), &c
-	}
-	if err != nil {
-		r.fault = fmt.Errorf("replica: group %d: membership change at index %d: %w",
-			r.config.Group, e.GetIndex(), err)
-		return nil
-	}
-	return r.rn.ApplyConfChange(change)
+	r.lose(r.placed.remove(behind), true,
+		errors.New("replica: another leader's log is shorter"))
 }
 
 // Pending takes every command that this replica still holds, for a caller that gives it up. Those
 // that are not proposed yet are returned apart from those whose fate the log decides.
 func (r *Replica) Pending() (queued, placed []Proposal) {
+	r.out.Changes = r.PendingChanges()
 	queued, r.queue = append(r.queue, r.out.Forward...), nil
 	for _, lost := range r.out.Lost {
 		if lost.Unknown {
@@ -127,7 +117,10 @@ func (r *Replica) Pending() (queued, placed []Proposal) {
 	}
 	r.fresh = nil
 	r.out.Forward, r.out.Lost, r.out.Apply = nil, nil, nil
-	return queued, append(placed, r.placed.upTo(^uint64(0))...)
+	for _, b := range r.placed.upTo(^uint64(0)) {
+		placed = append(placed, b.Proposals...)
+	}
+	return queued, placed
 }
 
 // PendingReads takes every read that waits for its index.

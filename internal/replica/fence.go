@@ -3,16 +3,14 @@ package replica
 import (
 	"errors"
 
-	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
-	"go.etcd.io/raft/v3/tracker"
 )
 
 // A replica that has lost the end of its log has acknowledged entries, and perhaps given votes, that
 // it does not remember. It is fenced: it neither campaigns nor votes. It starts at a term above every
-// term it may have taken part in (its caller has asked so many others for theirs that one of
-// them is in every quorum this replica was part of), so that a leader that counts on its acknowledgements steps down, and the next one
-// asks anew what it holds. That leader is elected without its vote, so its quorum met every
+// term it may have taken part in (its caller has asked so many others for theirs that one of them is
+// in every quorum this replica was part of), so that a leader that counts on its acknowledgements
+// steps down, and the next one asks anew what it holds. That leader is elected without its vote, so its quorum met every
 // quorum that committed anything in a node other than this one: it holds everything that was ever
 // acknowledged with this replica's help. When this replica holds a committed entry of such a leader
 // it holds all before it too, and the fence is lifted.
@@ -38,27 +36,4 @@ func (r *Replica) liftFence(term uint64) {
 		r.fence = 0
 		r.out.Unfenced = true
 	}
-}
-
-// HandOver asks the voter that is closest behind to take over the leadership, and returns it; 0 when
-// this replica does not lead or nobody can. Whether it worked shows in Status.
-func (r *Replica) HandOver() (to uint64) {
-	status := r.rn.BasicStatus()
-	if status.RaftState != raft.StateLeader || status.LeadTransferee != raft.None {
-		return 0
-	}
-	best := uint64(0)
-	r.rn.WithProgress(func(id uint64, kind raft.ProgressType, p tracker.Progress) {
-		if id == r.config.ID || kind != raft.ProgressTypePeer || !p.RecentActive ||
-			p.State == tracker.StateSnapshot {
-			return
-		}
-		if to == 0 || p.Match > best {
-			to, best = id, p.Match
-		}
-	})
-	if to != 0 {
-		r.rn.TransferLeader(to)
-	}
-	return to
 }

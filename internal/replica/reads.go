@@ -75,3 +75,5 @@ func (r *reads) confirm(state raft.ReadState) (ReadRound, bool) {
 	r.current = nil
 	return round, true
 }
+
+func (r *reads) revoke() {}

@@ -20,8 +20,12 @@ type Ready struct {
 	Reads []ReadRound
 	// Forward are commands that the leader must be asked to propose.
 	Forward []Proposal
-	// Lost are commands that surely were not and will not be applied.
+	// Lost are commands that ended without being applied here.
 	Lost []Lost
+	// Changes are the changes of the membership that ended without being applied here.
+	Changes []ChangeEnd
+	// Transferred says how a transfer of the leadership ended; nil when none did.
+	Transferred *TransferEnd
 	// Changed says that leader, role or term are not what they were: see Status.
 	Changed bool
 	// Unfenced says that the fence of Config.Fence is lifted.
@@ -45,15 +49,9 @@ type Apply struct {
 	// Batches has the local commands of the entries at the same position; nil when there are none
 	// at all, a nil element when an entry has none.
 	Batches []*Batch
-	// Members is the membership behind the entries that changed it.
+	// Members is the membership behind each of the entries that changed it.
 	Members []Membership
 	Done    []*pb.Message // given back through Ack when the entries are applied
-}
-
-// Membership is the configuration of a group from an index on.
-type Membership struct {
-	Index     uint64
-	ConfState *pb.ConfState
 }
 
 // Lost is commands that ended without being applied, and why.
@@ -68,6 +66,7 @@ type Lost struct {
 // into new entries. Nothing is called between HasReady and Ready.
 func (r *Replica) Ready(now int64) Ready {
 	out := &r.out
+	r.proposeChange()
 	r.propose(now, out)
 	if leader := r.reader(); r.reads.startable(leader) {
 		r.rn.ReadIndex(readID(r.reads.start(leader)))
@@ -75,6 +74,7 @@ func (r *Replica) Ready(now int64) Ready {
 	if r.rn.HasReady() {
 		r.collect(out)
 	}
+	r.endTransfer()
 	done := r.out
 	r.out = Ready{}
 	return done
@@ -132,13 +132,26 @@ func (r *Replica) propose(now int64, out *Ready) {
 	if len(entries) == 0 {
 		return
 	}
-	m := &pb.Message{Type: pb.MsgProp.Enum(), From: new(r.config.ID), To: new(r.config.ID),
-		Entries: entries}
-	r.fresh = packed
-	if err := r.rn.Step(m); err != nil {
-		r.fresh = nil
+	if err := r.stepCommands(entries, packed); err != nil {
 		r.putBack(packed, err, out)
 	}
+}
+
+// stepCommands proposes entries. The batches count as fresh before raft sees them, so that Pending
+// finds them when it panics.
+func (r *Replica) stepCommands(entries []*pb.Entry, packed []*Batch) error {
+	before := len(r.fresh)
+	r.fresh = append(r.fresh, packed...)
+	err := r.rn.Step(r.proposal(entries))
+	if err != nil {
+		r.fresh = r.fresh[:before]
+	}
+	return err
+}
+
+func (r *Replica) proposal(entries []*pb.Entry) *pb.Message {
+	return &pb.Message{Type: pb.MsgProp.Enum(), From: new(r.config.ID), To: new(r.config.ID),
+		Entries: entries}
 }
 
 // maxEntriesAtOnce bounds the entries of one proposal, and so how long a turn can take.
@@ -273,11 +286,13 @@ func (r *Replica) append(m *pb.Message, rd raft.Ready, out *Ready) *Append {
 		a.Snapshot, a.Sync = m.GetSnapshot(), true
 		index := a.Snapshot.GetMetadata().GetIndex()
 		r.last = max(index, r.lastOf(m.GetEntries()))
-		if skipped := r.placed.upTo(index); skipped != nil {
-			out.Lost = append(out.Lost, Lost{Proposals: skipped, Unknown: true,
-				Err: errors.New("replica: a snapshot took the place of the log")})
-		}
+		r.lose(r.placed.upTo(index), true,
+			errors.New("replica: a snapshot took the place of the log"))
+		r.members.state = a.Snapshot.GetMetadata().GetConfState()
+		r.members.version = versionUnknown
+		r.reads.revoke()
 	}
+	r.members.noteChanges(a.Entries)
 	if len(a.Entries) > 0 {
 		r.ahead++
 	}
@@ -300,20 +315,32 @@ func (r *Replica) apply(m *pb.Message, out *Ready) {
 	for i, e := range a.Entries {
 		r.applyTerm = e.GetTerm()
 		r.liftFence(e.GetTerm()) // raft hands out what is durable here
-		if e.GetType() != pb.EntryNormal {
-			if state := r.changeMembers(e, out); state != nil {
-				a.Members = append(a.Members, Membership{Index: e.GetIndex(), ConfState: state})
-			}
-		}
 		batch, lost := r.placed.resolve(e.GetIndex(), e.GetTerm())
+		r.lose(lost, false, ErrOverwritten)
+		if e.GetType() != pb.EntryNormal {
+			r.handOutChange(e, batch, a)
+			continue
+		}
 		if batch != nil {
 			if a.Batches == nil {
 				a.Batches = make([]*Batch, len(a.Entries))
 			}
 			a.Batches[i] = batch
 		}
-		if lost != nil {
-			out.Lost = append(out.Lost, Lost{Proposals: lost, Err: ErrOverwritten})
-		}
+	}
+}
+
+// handOutChange applies a change of the membership; batch is this replica's own request for it, if it
+// is one.
+func (r *Replica) handOutChange(e *pb.Entry, batch *Batch, a *Apply) {
+	var own Change
+	if batch != nil {
+		own = batch.change
+	}
+	state, err := r.applyChange(e)
+	if err == nil {
+		a.Members = append(a.Members, Membership{Index: e.GetIndex(), ConfState: state, Change: own})
+	} else if own != nil {
+		r.endChange(own, err)
 	}
 }

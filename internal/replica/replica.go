@@ -47,6 +47,7 @@ type Config struct {
 	HeartbeatTicks int
 	Storage        raft.Storage
 	Applied        uint64 // index up to which the state machine holds the log
+	Version        uint64 // index of the last change of the membership up to Applied
 	EntryBytes     int    // commands are packed into entries of about this size
 	InflightBytes  uint64 // of appends to one peer, and of uncommitted entries
 	AppendsAhead   int    // appends of new entries handed out and not yet durable, at most
@@ -87,18 +88,21 @@ type Replica struct {
 	// cutTicks counts the ticks for which batches have stood behind the end of the log.
 	cutTicks int
 
-	reads reads
-	fence uint64 // as Config.Fence, 0 when it is lifted
-	fault error
+	members  members
+	transfer transfer
+	reads    reads
+	fence    uint64 // as Config.Fence, 0 when it is lifted
+	fault    error
 	// out is the Ready under construction. It is a field so that Pending finds what is in it when
 	// raft panics half way.
 	out Ready
 }
 
-// Batch is the commands of one entry that this replica proposed.
+// Batch is one entry that this replica proposed: commands, or a change of the membership.
 type Batch struct {
 	Index, Term uint64
 	Proposals   []Proposal
+	change      Change
 }
 
 // New makes a replica on the state in config.Storage.
@@ -130,26 +134,33 @@ func New(config Config) (*Replica, error) {
 	if err != nil {
 		return nil, fmt.Errorf("replica: group %d: %w", config.Group, err)
 	}
+	_, state, err := config.Storage.InitialState()
+	if err != nil {
+		return nil, fmt.Errorf("replica: group %d: %w", config.Group, err)
+	}
 	status := rn.BasicStatus()
 	return &Replica{
-		config: config,
-		rn:     rn,
-		role:   status.RaftState,
-		term:   status.GetTerm(),
-		commit: status.GetCommit(),
-		last:   last,
-		reads:  reads{next: config.ReadSeed},
-		fence:  config.Fence,
+		config:  config,
+		rn:      rn,
+		role:    status.RaftState,
+		term:    status.GetTerm(),
+		commit:  status.GetCommit(),
+		last:    last,
+		members: members{state: state, version: config.Version},
+		reads:   reads{next: config.ReadSeed},
+		fence:   config.Fence,
 	}, nil
 }
 
 // Tick tells the replica that one tick of time has passed.
 func (r *Replica) Tick() {
+	r.tickMembers()
 	if r.fence == 0 {
 		r.rn.Tick()
 	}
 	r.stalled, r.held = false, false
 	r.reads.tick(r.config.ElectionTicks)
+	r.tickTransfer()
 	r.giveUpCut()
 }
 
@@ -196,6 +207,10 @@ func (r *Replica) Ack(m *pb.Message) {
 	// a response to a peer that has left the group since is of no use to anybody.
 	_ = r.rn.Step(m)
 	r.stalled = false
+	if done := m.GetEntries(); m.GetType() == pb.MsgStorageApplyResp && len(done) > 0 {
+		e := done[len(done)-1]
+		r.members.applied = position{e.GetIndex(), e.GetTerm()}
+	}
 	if m.GetType() == pb.MsgStorageAppendResp && !raft.IsEmptySnap(m.GetSnapshot()) {
 		r.liftFence(m.GetSnapshot().GetMetadata().GetTerm())
 	}
@@ -242,8 +257,8 @@ func (r *Replica) Campaign() error { return r.rn.Campaign() }
 
 // HasReady reports whether Ready has anything to hand out.
 func (r *Replica) HasReady() bool {
-	return r.rn.HasReady() || r.reads.startable(r.reader()) || r.queueMoves() || r.out.Unfenced ||
-		len(r.out.Lost) > 0
+	return r.rn.HasReady() || r.reads.startable(r.reader()) || r.queueMoves() || r.changeMoves() ||
+		r.out.Unfenced || len(r.out.Lost) > 0 || len(r.out.Changes) > 0 || r.out.Transferred != nil
 }
 
 // Status of a replica; cheap.
@@ -254,6 +269,8 @@ type Status struct {
 	Commit    uint64
 	LastIndex uint64 // handed to the log
 	Queued    int    // commands not proposed yet
+	Version   uint64 // index of the last change of the membership handed out to be applied
+	Learner   bool   // has no vote
 	Fenced    bool   // neither votes nor campaigns: it has lost a part of its log
 	Fault     error  // why the replica cannot take part, nil when it can
 }
@@ -261,7 +278,8 @@ type Status struct {
 // Status returns the state as of the last Ready.
 func (r *Replica) Status() Status {
 	return Status{Role: r.role, Term: r.term, Leader: r.lead, Commit: r.commit, LastIndex: r.last,
-		Queued: len(r.queue), Fenced: r.fence != 0, Fault: r.fault}
+		Queued: len(r.queue), Version: r.members.version,
+		Learner: isLearner(r.members.state, r.config.ID), Fenced: r.fence != 0, Fault: r.fault}
 }
 
 // Behind reports whether this replica leads and a peer's log is not known to reach index.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
+	"slices"
 	"testing"
 
 	"go.etcd.io/raft/v3"
@@ -44,6 +46,12 @@ type cluster struct {
 	unknown map[replica.Proposal]bool     // of these, those that may have been applied all the same
 	reads   map[replica.Read]uint64       // confirmed, with the index
 	forward map[uint64][]replica.Proposal // waiting to be carried to the leader, by node
+
+	members     map[uint64][]replica.Membership // by node
+	changes     []replica.ChangeEnd             // that were not applied
+	transferred []replica.TransferEnd
+	// beforeApplied is called before a node acknowledges entries as applied, when it is not nil.
+	beforeApplied func(id uint64)
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -52,20 +60,45 @@ func newCluster(t *testing.T) *cluster {
 		done: map[replica.Proposal]uint64{}, lost: map[replica.Proposal]error{},
 		unknown: map[replica.Proposal]bool{},
 		reads:   map[replica.Read]uint64{}, forward: map[uint64][]replica.Proposal{}}
+	c.members = map[uint64][]replica.Membership{}
 	for id := uint64(1); id <= 3; id++ {
-		s := raft.NewMemoryStorage()
-		must(t, s.ApplySnapshot(&pb.Snapshot{Metadata: &pb.SnapshotMetadata{Index: new(uint64(1)),
-			Term: new(uint64(1)), ConfState: &pb.ConfState{Voters: []uint64{1, 2, 3}}}}))
-		must(t, s.SetHardState(&pb.HardState{Term: new(uint64(1)), Vote: new(uint64(0)),
-			Commit: new(uint64(1))}))
-		core, err := replica.New(replica.Config{Group: 1, ID: id, ElectionTicks: 10,
-			HeartbeatTicks: 1, Storage: s, Applied: 1, EntryBytes: 64, InflightBytes: 1 << 20,
-			AppendsAhead: 4, ReadSeed: id << 32,
-			Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}})
-		must(t, err)
-		c.cores[id], c.stores[id] = core, s
+		c.begin(id, 1, 2, 3)
 	}
 	return c
+}
+
+// restart gives a node a new core on what its log holds.
+func (c *cluster) restart(id uint64) {
+	_, members, err := c.stores[id].InitialState()
+	must(c.t, err)
+	core, err := replica.New(replica.Config{Group: 1, ID: id, ElectionTicks: 10, HeartbeatTicks: 1,
+		Storage: c.stores[id], Applied: 1, Version: 1, EntryBytes: 64, InflightBytes: 1 << 20,
+		AppendsAhead: 4, ReadSeed: id << 40,
+		Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}})
+	must(c.t, err)
+	if len(members.GetVoters()) == 0 {
+		c.t.Fatalf("node %d restarts without members", id)
+	}
+	c.cores[id], c.applied[id] = core, nil
+}
+
+// begin starts a node on the imaginary snapshot that a group begins with; without voters, on an empty
+// log, as one that is to be added.
+func (c *cluster) begin(id uint64, voters ...uint64) {
+	s := raft.NewMemoryStorage()
+	config := replica.Config{Group: 1, ID: id, ElectionTicks: 10, HeartbeatTicks: 1, Storage: s,
+		EntryBytes: 64, InflightBytes: 1 << 20, AppendsAhead: 4, ReadSeed: id << 32,
+		Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}}
+	if len(voters) > 0 {
+		must(c.t, s.ApplySnapshot(&pb.Snapshot{Metadata: &pb.SnapshotMetadata{Index: new(uint64(1)),
+			Term: new(uint64(1)), ConfState: &pb.ConfState{Voters: voters}}}))
+		must(c.t, s.SetHardState(&pb.HardState{Term: new(uint64(1)), Vote: new(uint64(0)),
+			Commit: new(uint64(1))}))
+		config.Applied, config.Version = 1, 1
+	}
+	core, err := replica.New(config)
+	must(c.t, err)
+	c.cores[id], c.stores[id] = core, s
 }
 
 func must(t *testing.T, err error) {
@@ -80,7 +113,7 @@ func (c *cluster) settle() {
 	c.t.Helper()
 	for range 10_000 {
 		moved := false
-		for id := uint64(1); id <= 3; id++ {
+		for _, id := range slices.Sorted(maps.Keys(c.cores)) {
 			for c.cores[id].HasReady() {
 				moved = true
 				c.carry(id, c.cores[id].Ready(int64(len(c.network))))
@@ -88,7 +121,7 @@ func (c *cluster) settle() {
 		}
 		for _, m := range c.network {
 			moved = true
-			if !c.cut[m.GetFrom()] && !c.cut[m.GetTo()] {
+			if c.cores[m.GetTo()] != nil && !c.cut[m.GetFrom()] && !c.cut[m.GetTo()] {
 				err := c.cores[m.GetTo()].Step(m.GetFrom(), m)
 				if err != nil && !errors.Is(err, replica.ErrRefused) {
 					c.t.Fatal(err)
@@ -107,6 +140,10 @@ func (c *cluster) carry(id uint64, rd replica.Ready) {
 	core := c.cores[id]
 	c.network = append(c.network, rd.Messages...)
 	if a := rd.Append; a != nil {
+		if a.Snapshot != nil {
+			must(c.t, c.stores[id].ApplySnapshot(a.Snapshot))
+			core.Restored(a.Snapshot.GetMetadata().GetIndex())
+		}
 		must(c.t, c.stores[id].Append(a.Entries))
 		if a.State != nil {
 			must(c.t, c.stores[id].SetHardState(a.State))
@@ -136,11 +173,20 @@ func (c *cluster) carry(id uint64, rd replica.Ready) {
 		}
 	}
 	c.forward[id] = append(c.forward[id], rd.Forward...)
+	c.changes = append(c.changes, rd.Changes...)
+	if rd.Transferred != nil {
+		c.transferred = append(c.transferred, *rd.Transferred)
+	}
 }
 
 func (c *cluster) apply(id uint64, a *replica.Apply) {
+	c.members[id] = append(c.members[id], a.Members...)
+	for _, m := range a.Members { // for a member that is new: older snapshots do not know it
+		_, err := c.stores[id].CreateSnapshot(m.Index, m.ConfState, nil)
+		must(c.t, err)
+	}
 	for i, e := range a.Entries {
-		if len(e.GetData()) == 0 {
+		if len(e.GetData()) == 0 || e.GetType() != pb.EntryNormal {
 			continue
 		}
 		entry, err := replica.Unpack(e.GetData())
@@ -153,6 +199,9 @@ func (c *cluster) apply(id uint64, a *replica.Apply) {
 				c.done[a.Batches[i].Proposals[j]] = e.GetIndex()
 			}
 		}
+	}
+	if c.beforeApplied != nil {
+		c.beforeApplied(id)
 	}
 	for _, m := range a.Done {
 		c.cores[id].Ack(m)

@@ -1,0 +1,368 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/confchange"
+	pb "go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
+	"google.golang.org/protobuf/proto"
+)
+
+// Errors that end a change of the membership. The change surely does not happen.
+var (
+	// ErrConflict: the membership is not the one that the change was decided on.
+	ErrConflict = errors.New("replica: the membership has changed meanwhile")
+	// ErrChangePending: another change is under way, and was for an election timeout.
+	ErrChangePending = errors.New("replica: another change of the membership is under way")
+	// ErrNoQuorum: too few members have been heard of within an election timeout to commit
+	// anything, now or with the change.
+	ErrNoQuorum = errors.New("replica: no majority of the members answers")
+	// ErrInvalidChange: the change makes no membership that a group can have.
+	ErrInvalidChange = errors.New("replica: invalid change of the membership")
+	// ErrTransferFirst: the change takes the vote of the leader that was asked. It must hand its
+	// leadership over before.
+	ErrTransferFirst = errors.New("replica: the leader must hand over first")
+)
+
+// Change is one change of the membership on its way.
+type Change interface {
+	// ConfChange is the entry to propose. Several changes in one go through joint consensus; the
+	// joint configuration is left without another request.
+	ConfChange() *pb.ConfChangeV2
+	// Version is the membership that the change was decided on (Status.Version), 0 = any.
+	Version() uint64
+}
+
+// ChangeEnd says how a change ended that is not applied here.
+type ChangeEnd struct {
+	Change Change
+	Err    error
+	// Unknown is set when the change may happen all the same.
+	Unknown bool
+}
+
+// Membership is the configuration of a group from an index on. A change of several members is
+// complete when the configuration has no outgoing voters any more.
+type Membership struct {
+	Index     uint64
+	ConfState *pb.ConfState
+	Change    Change // of this replica, that made it so; nil when it came from elsewhere
+}
+
+// members is what a replica knows about the configuration of its group.
+//
+// A change takes effect when its entry is handed out to be applied. The leader proposes the next one
+// when that entry is acknowledged as applied: raft turns an earlier one into an empty entry. So does a
+// new leader until its own first entry is applied, because changes may stand before that.
+type members struct {
+	state *pb.ConfState
+	// version is the index of the entry that made state, versionUnknown when a snapshot did and the
+	// state machine's stage has not said yet what it is.
+	version uint64
+	logged  uint64 // index of the last change that was handed to the log, 0 = none in this life
+	applied position
+
+	waiting Change // asked for and not proposed
+	ticks   int    // for which it has waited
+}
+
+type position struct{ index, term uint64 }
+
+const versionUnknown = ^uint64(0)
+
+// ChangeMembers asks for a change. It waits for an election timeout at most, while another one comes
+// to its end or while members are silent. How it ends comes with Apply.Members or Changes.
+func (r *Replica) ChangeMembers(c Change) {
+	if r.members.waiting != nil {
+		r.endChange(c, ErrChangePending)
+		return
+	}
+	r.members.waiting, r.members.ticks = c, 0
+}
+
+func (r *Replica) endChange(c Change, err error) {
+	r.out.Changes = append(r.out.Changes, ChangeEnd{Change: c, Err: err})
+}
+
+// changeMoves reports whether Ready would do something with the waiting change.
+func (r *Replica) changeMoves() bool {
+	return r.members.waiting != nil && !r.rests(r.refuseChange(r.members.waiting))
+}
+
+// rests reports whether a change that is refused for this reason goes on waiting.
+func (r *Replica) rests(reason error) bool {
+	return r.members.ticks < r.config.ElectionTicks &&
+		(errors.Is(reason, ErrChangePending) || errors.Is(reason, ErrNoQuorum))
+}
+
+// proposeChange puts the waiting change into the log, or ends it.
+func (r *Replica) proposeChange() {
+	c := r.members.waiting
+	if c == nil {
+		return
+	}
+	err := r.refuseChange(c)
+	if r.rests(err) {
+		return
+	}
+	if err == nil {
+		err = r.stepChange(c)
+		if errors.Is(err, raft.ErrProposalDropped) {
+			r.stalled = true // no room for uncommitted bytes: rests with the commands
+			return
+		}
+	}
+	r.members.waiting = nil
+	if err != nil {
+		r.endChange(c, err)
+	}
+}
+
+// stepChange proposes a change. Raft does not return an error for one that it refuses, but puts an
+// empty entry in its place, and shows that in the message.
+func (r *Replica) stepChange(c Change) error {
+	data, err := proto.Marshal(c.ConfChange())
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidChange, err)
+	}
+	m := r.proposal([]*pb.Entry{{Type: pb.EntryConfChangeV2.Enum(), Data: data}})
+	if err := r.rn.Step(m); err != nil {
+		return err
+	}
+	if m.GetEntries()[0].GetType() == pb.EntryNormal {
+		return ErrChangePending
+	}
+	r.fresh = append(r.fresh, &Batch{change: c})
+	return nil
+}
+
+// refuseChange says why a change cannot be proposed now.
+func (r *Replica) refuseChange(c Change) error {
+	status, m := r.rn.BasicStatus(), &r.members
+	if status.RaftState != raft.StateLeader {
+		return ErrNotLeader
+	}
+	if v := c.Version(); v != 0 && v != m.version {
+		return fmt.Errorf("%w: it is at version %d, the change was decided on %d", ErrConflict,
+			m.version, v)
+	}
+	if m.applied.term != status.GetTerm() || m.applied.index < m.logged || isJoint(m.state) ||
+		status.LeadTransferee != raft.None || r.stalled {
+		return ErrChangePending
+	}
+	if err := checkChange(c.ConfChange()); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidChange, err)
+	}
+	now, err := restore(m.state)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidChange, err)
+	}
+	next, err := changed(now, c.ConfChange())
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidChange, err)
+	}
+	if _, votes := next.Voters[0][r.config.ID]; !votes {
+		return ErrTransferFirst
+	}
+	return r.checkQuorum(now.Config, next.Config)
+}
+
+// checkQuorum refuses a change when its entry, or what comes behind it, could not be committed: each
+// half of the configurations before and behind it needs a majority that answers.
+func (r *Replica) checkQuorum(configs ...tracker.Config) error {
+	active := map[uint64]bool{}
+	r.rn.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+		active[id] = p.RecentActive || id == r.config.ID
+	})
+	for _, c := range configs {
+		for _, half := range c.Voters {
+			answer := 0
+			for id := range half {
+				if active[id] {
+					answer++
+				}
+			}
+			if len(half) > 0 && answer <= len(half)/2 {
+				return fmt.Errorf("%w: %d of the voters %v", ErrNoQuorum, answer, half.Slice())
+			}
+		}
+	}
+	return nil
+}
+
+// checkChange refuses what raft would panic at, and what it would not leave by itself.
+func checkChange(c *pb.ConfChangeV2) error {
+	switch c.GetTransition() {
+	case pb.ConfChangeTransitionAuto, pb.ConfChangeTransitionJointImplicit:
+	default:
+		return fmt.Errorf("transition %d", c.GetTransition())
+	}
+	if len(c.GetChanges()) == 0 {
+		return errors.New("no changes")
+	}
+	for _, single := range c.GetChanges() {
+		if id := single.GetNodeId(); id == raft.None || raft.IsLocalMsgTarget(id) {
+			return fmt.Errorf("no node can have the id %d", id)
+		}
+	}
+	return nil
+}
+
+// restore makes raft's form of a configuration.
+func restore(state *pb.ConfState) (tracker.ProgressTracker, error) {
+	t := tracker.MakeProgressTracker(1, 0)
+	var err error
+	t.Config, t.Progress, err = confchange.Restore(confchange.Changer{Tracker: t, LastIndex: 1},
+		state)
+	return t, err
+}
+
+// changed returns the configuration behind a change, or why raft would panic at it. It is a function
+// of the log alone, so every replica comes to the same result.
+func changed(now tracker.ProgressTracker, c *pb.ConfChangeV2) (tracker.ProgressTracker, error) {
+	changer := confchange.Changer{Tracker: now, LastIndex: 1}
+	var err error
+	switch c.GetTransition() {
+	case pb.ConfChangeTransitionAuto, pb.ConfChangeTransitionJointImplicit,
+		pb.ConfChangeTransitionJointExplicit:
+	default:
+		return now, fmt.Errorf("transition %d", c.GetTransition())
+	}
+	if autoLeave, joint := c.EnterJoint(); c.LeaveJoint() {
+		now.Config, now.Progress, err = changer.LeaveJoint()
+	} else if joint {
+		now.Config, now.Progress, err = changer.EnterJoint(autoLeave, c.GetChanges()...)
+	} else {
+		now.Config, now.Progress, err = changer.Simple(c.GetChanges()...)
+	}
+	return now, err
+}
+
+// applyChange applies the change in a committed entry and returns the membership behind it. One that
+// makes no membership is refused, on every replica alike.
+func (r *Replica) applyChange(e *pb.Entry) (*pb.ConfState, error) {
+	c, err := parseChange(e)
+	if err == nil {
+		var now tracker.ProgressTracker
+		if now, err = restore(r.members.state); err == nil {
+			_, err = changed(now, c)
+		}
+	}
+	if err != nil {
+		r.config.Logger.Warningf("group %d: the change of the membership at index %d is refused: %v",
+			r.config.Group, e.GetIndex(), err)
+		return nil, fmt.Errorf("%w: %w", ErrInvalidChange, err)
+	}
+	state := r.rn.ApplyConfChange(c)
+	r.members.state, r.members.version = state, e.GetIndex()
+	return state, nil
+}
+
+func parseChange(e *pb.Entry) (*pb.ConfChangeV2, error) {
+	if e.GetType() == pb.EntryConfChange {
+		var c pb.ConfChange
+		err := proto.Unmarshal(e.GetData(), &c)
+		return c.AsV2(), err
+	}
+	var c pb.ConfChangeV2
+	err := proto.Unmarshal(e.GetData(), &c)
+	return &c, err
+}
+
+// tickMembers counts the age of the waiting change, and leaves a joint configuration that raft does
+// not leave: its attempt was dropped for a transfer that failed, and it makes the next one when
+// something else is applied.
+func (r *Replica) tickMembers() {
+	m := &r.members
+	if m.waiting != nil {
+		m.ticks++
+	}
+	if !isJoint(m.state) || m.logged > m.version || m.applied.index < m.version {
+		return
+	}
+	status := r.rn.BasicStatus()
+	if status.RaftState == raft.StateLeader && m.applied.term == status.GetTerm() &&
+		status.LeadTransferee == raft.None && !r.rn.HasReady() {
+		// An error is that of the uncommitted bytes, which an empty entry does not meet.
+		_ = r.rn.Step(r.proposal([]*pb.Entry{{Type: pb.EntryConfChangeV2.Enum()}}))
+	}
+}
+
+// noteChanges remembers where the last change stands in the log.
+func (m *members) noteChanges(entries []*pb.Entry) {
+	if len(entries) > 0 && entries[0].GetIndex() <= m.logged {
+		m.logged = 0 // overwritten
+	}
+	for _, e := range entries {
+		if e.GetType() != pb.EntryNormal {
+			m.logged = e.GetIndex()
+		}
+	}
+}
+
+// Restored says which version the membership in the snapshot has that was just restored. It comes with
+// the acknowledgement of the snapshot.
+func (r *Replica) Restored(version uint64) { r.members.version = version }
+
+// Members returns the configuration as of the last entry handed out to be applied; it is not to be
+// changed.
+func (r *Replica) Members() *pb.ConfState { return r.members.state }
+
+// PendingChanges takes every change that this replica still holds, for a caller that gives it up.
+func (r *Replica) PendingChanges() []ChangeEnd {
+	ends := r.out.Changes
+	r.out.Changes = nil
+	if c := r.members.waiting; c != nil {
+		r.members.waiting = nil
+		ends = append(ends, ChangeEnd{Change: c})
+	}
+	for _, b := range append(r.fresh, r.placed.list...) {
+		if b != nil && b.change != nil {
+			ends = append(ends, ChangeEnd{Change: b.change, Unknown: true})
+			b.change = nil
+		}
+	}
+	if r.out.Apply != nil {
+		for i, m := range r.out.Apply.Members {
+			if m.Change != nil {
+				ends = append(ends, ChangeEnd{Change: m.Change, Unknown: true})
+				r.out.Apply.Members[i].Change = nil
+			}
+		}
+	}
+	return ends
+}
+
+// Progress is what a leader knows about a member.
+type Progress struct {
+	ID          uint64
+	Match, Next uint64 // its log is known to reach Match, and gets Next next
+	State       tracker.StateType
+	Active      bool   // heard of since the last look at the quorum, one each election timeout
+	Learner     bool   // has no vote
+	Snapshot    uint64 // index of the snapshot it is being sent, 0 = none
+}
+
+// Progress returns what this replica knows about each member, itself among them; nil when it does not
+// lead.
+func (r *Replica) Progress() (list []Progress) {
+	if r.role != raft.StateLeader {
+		return nil
+	}
+	r.rn.WithProgress(func(id uint64, kind raft.ProgressType, p tracker.Progress) {
+		list = append(list, Progress{ID: id, Match: p.Match, Next: p.Next, State: p.State,
+			Active:  p.RecentActive || id == r.config.ID,
+			Learner: kind == raft.ProgressTypeLearner, Snapshot: p.PendingSnapshot})
+	})
+	return list
+}
+
+func isJoint(state *pb.ConfState) bool { return len(state.GetVotersOutgoing()) > 0 }
+
+func isLearner(state *pb.ConfState, id uint64) bool {
+	return slices.Contains(state.GetLearners(), id)
+}
