@@ -16,7 +16,7 @@
 //  2. Give every node the same list of members at its first start, and never start a node under an
 //     id whose directory was lost: its promises went with it.
 //  3. Keep the state machine deterministic; see package statemachine.
-//  4. Call [Call.Wait] once for each call, and ask [OutcomeOf] before repeating a write: an Unknown
+//  4. Call [Call.Wait] once for each call, and ask [AdviceOf] before repeating a write: an Unknown
 //     outcome may mean that the command was applied.
 //  5. When [Node.Done] is closed the node cannot go on: stop the process. A start is safe.
 //

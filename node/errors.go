@@ -6,7 +6,8 @@ import (
 	"fmt"
 )
 
-// Errors of commands and reads. Ask [OutcomeOf] whether the command may have been applied.
+// Errors of commands and reads. [AdviceOf] tells whether the command may have been applied, whether
+// the same bytes can be sent again, and to whom.
 var (
 	// ErrNoLeader: the group had no leader until the caller's context ended. Not applied.
 	ErrNoLeader = errors.New("node: no leader")
@@ -54,26 +55,84 @@ const (
 	Unknown
 )
 
-// OutcomeOf says what the error of Wait, Propose or Read means for the command. nil is Applied; an
-// error that it does not know is Unknown.
-func OutcomeOf(err error) Outcome {
+// Ask says where a command that ended with an error has a chance.
+type Ask int
+
+const (
+	// AskNobody: the same bytes end the same everywhere, or must not be repeated.
+	AskNobody Ask = iota
+	// AskAnyone: the same or another node, a moment later.
+	AskAnyone
+	// AskAnother: another node; this one cannot.
+	AskAnother
+	// AskLeader: the node that Advice.Leader names.
+	AskLeader
+)
+
+// Advice is what an error of a command means for the one who got it.
+type Advice struct {
+	// Outcome: may the command have been applied?
+	Outcome Outcome
+	// RetrySafe: the same bytes can be given to the cluster again and are not applied twice for it.
+	// A command of a session can be repeated under its sequence after any error but
+	// ErrSessionExpired; a read after any.
+	RetrySafe bool
+	// Ask: which node is worth asking.
+	Ask Ask
+	// Leader is the node that leads, with AskLeader.
+	Leader uint64
+}
+
+// advices has what is known about each error. What matches none of them is unknown.
+//
+//	error            applied?  the same bytes again     ask
+//	ErrUnknown       perhaps   only if twice is harmless
+//	ErrNoLeader      no        yes                      anyone, later
+//	ErrOverloaded    no        yes                      anyone, later
+//	ErrDiskFull      no        yes                      anyone, later
+//	ErrTooLarge      no        of no use
+//	ErrClosed        no        yes                      another node
+//	ErrGroupFailed   no        yes                      another node
+//	ErrGroupRemoved  no        of no use
+//	NotLeaderError   no        yes                      the leader it names, or anyone
+var advices = []struct {
+	err error
+	Advice
+}{
+	{ErrUnknown, Advice{Outcome: Unknown}},
+	{ErrNoLeader, Advice{NotApplied, true, AskAnyone, 0}},
+	{ErrOverloaded, Advice{NotApplied, true, AskAnyone, 0}},
+	{ErrDiskFull, Advice{NotApplied, true, AskAnyone, 0}},
+	{ErrTooLarge, Advice{NotApplied, true, AskNobody, 0}},
+	{ErrClosed, Advice{NotApplied, true, AskAnother, 0}},
+	{ErrGroupFailed, Advice{NotApplied, true, AskAnother, 0}},
+	{ErrGroupRemoved, Advice{NotApplied, true, AskNobody, 0}},
+}
+
+// AdviceOf says what the error of Wait, Propose, Read or another call of a group means. nil is
+// Applied; an error that is none of this package is Unknown, and not safe to repeat.
+func AdviceOf(err error) Advice {
 	if err == nil {
-		return Applied
+		return Advice{Outcome: Applied}
 	}
-	if errors.Is(err, ErrUnknown) {
-		return Unknown
-	}
-	if _, ok := errors.AsType[*NotLeaderError](err); ok {
-		return NotApplied
-	}
-	for _, sure := range []error{ErrNoLeader, ErrOverloaded, ErrTooLarge, ErrDiskFull, ErrClosed,
-		ErrGroupFailed, ErrGroupRemoved} {
-		if errors.Is(err, sure) {
-			return NotApplied
+	for _, known := range advices {
+		if errors.Is(err, known.err) {
+			return known.Advice
 		}
 	}
-	return Unknown
+	e, ok := errors.AsType[*NotLeaderError](err)
+	switch {
+	case ok && e.Leader == 0:
+		return Advice{NotApplied, true, AskAnyone, 0}
+	case ok:
+		return Advice{NotApplied, true, AskLeader, e.Leader}
+	}
+	return Advice{Outcome: Unknown}
 }
+
+// OutcomeOf says what the error of Wait, Propose or Read means for the command; it is a part of
+// AdviceOf.
+func OutcomeOf(err error) Outcome { return AdviceOf(err).Outcome }
 
 // unknown wraps why a command's fate is not known.
 func unknown(why string) error { return fmt.Errorf("%w: %s", ErrUnknown, why) }

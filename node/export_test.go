@@ -8,3 +8,6 @@ func PanicInLoop(g *Group) {
 		in.events = append(in.events, func(*replica.Replica) { panic("as asked") })
 	})
 }
+
+// Waiting returns how many callers wait for room in g.
+func Waiting(g *Group) int64 { return g.admission.group.waiting.Load() }

@@ -118,6 +118,23 @@ func (g *Group) start(c *Call) *Call {
 		c.refuse(err)
 		return c
 	}
+	return g.queue(c)
+}
+
+// run waits for room, queues a command for the log and waits for its end.
+func (g *Group) run(ctx context.Context, c *Call) (Result, error) {
+	err := g.checkCommand(c)
+	if err == nil {
+		err = g.awaitAdmission(ctx, c)
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	return g.queue(c).Wait(ctx)
+}
+
+// queue puts an admitted command into the inbox.
+func (g *Group) queue(c *Call) *Call {
 	if !g.post(func(in *contents) { in.calls = append(in.calls, c) }) {
 		c.finish(Result{}, ErrClosed)
 	}
@@ -131,6 +148,11 @@ func (g *Group) GoRead(query []byte, level ReadLevel) *Call {
 		c.refuse(err)
 		return c
 	}
+	return g.queueRead(c, level)
+}
+
+// queueRead gives an admitted read to the stage that serves its level.
+func (g *Group) queueRead(c *Call, level ReadLevel) *Call {
 	taken := false
 	if level == Stale {
 		taken = g.apply.put(applyTask{reads: []replica.ReadRound{{Reads: []replica.Read{c}}}})
@@ -144,33 +166,59 @@ func (g *Group) GoRead(query []byte, level ReadLevel) *Call {
 }
 
 // Propose replicates a command and returns the state machine's answer. The command's memory passes
-// to the node. A command that a change of leader has surely lost is tried again until ctx ends.
-// OutcomeOf tells what an error means for the command.
+// to the node. While there is no room it waits, behind those who came before. A command that a change
+// of leader has surely lost is tried again until ctx ends. [AdviceOf] tells what an error means.
 func (g *Group) Propose(ctx context.Context, command []byte) (Result, error) {
 	c := newCall(g, command)
 	c.retry = true
-	return g.start(c).Wait(ctx)
+	return g.run(ctx, c)
 }
 
-// Read answers a query from the state machine, as fresh as level says.
+// Read answers a query from the state machine, as fresh as level says. While there is no room it
+// waits, as Propose does.
 func (g *Group) Read(ctx context.Context, query []byte, level ReadLevel) (Result, error) {
-	return g.GoRead(query, level).Wait(ctx)
+	c := newCall(g, query)
+	err := g.check(c)
+	if err == nil {
+		err = g.awaitAdmission(ctx, c)
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	return g.queueRead(c, level).Wait(ctx)
 }
 
 // ID returns the id of the group.
 func (g *Group) ID() uint64 { return g.id }
 
-// admitCommand admits a command. A leader takes none when its log has no room for the next segment:
-// the rest of the present one is for what was admitted before, for votes, and for compaction. A
-// follower passes commands on.
+// admitCommand admits a command at once, or says why not.
 func (g *Group) admitCommand(c *Call) error {
+	if err := g.checkCommand(c); err != nil {
+		return err
+	}
+	return g.tryAdmission(c)
+}
+
+// admit admits a read at once, or says why not.
+func (g *Group) admit(c *Call) error {
+	if err := g.check(c); err != nil {
+		return err
+	}
+	return g.tryAdmission(c)
+}
+
+// checkCommand says why a command cannot be taken, but for want of room in the admission. A leader
+// takes none when its log has no room for the next segment: the rest of the present one is for what
+// was admitted before, for votes, and for compaction. A follower passes commands on.
+func (g *Group) checkCommand(c *Call) error {
 	if g.leads() && (g.node.diskFull.Load() || g.node.disk.full.Load()) {
 		return ErrDiskFull
 	}
-	return g.admit(c)
+	return g.check(c)
 }
 
-func (g *Group) admit(c *Call) error {
+// check says why a call cannot be taken, but for want of room in the admission.
+func (g *Group) check(c *Call) error {
 	if g.removed.Load() {
 		return ErrGroupRemoved
 	}
@@ -187,11 +235,28 @@ func (g *Group) admit(c *Call) error {
 		return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrTooLarge, n,
 			g.node.options.CommandBytes)
 	}
-	if !g.admission.enter(len(c.payload)) {
-		return fmt.Errorf("%w: group %d has %d commands in flight", ErrOverloaded, g.id,
-			g.admission.commands.Load())
-	}
 	return nil
+}
+
+// tryAdmission takes room for a call when there is some and nobody waits for it.
+func (g *Group) tryAdmission(c *Call) error {
+	if g.admission.enter(len(c.payload)) {
+		return nil
+	}
+	return fmt.Errorf("%w: group %d has %d commands in flight, all groups together %d",
+		ErrOverloaded, g.id, g.admission.group.commands(), g.admission.node.commands())
+}
+
+// awaitAdmission takes room for a call when its turn comes.
+func (g *Group) awaitAdmission(ctx context.Context, c *Call) error {
+	switch err := g.admission.wait(ctx, len(c.payload)); err {
+	case nil:
+		return nil
+	case errGateEnded:
+		return g.stopError()
+	default:
+		return fmt.Errorf("%w: no room before %w", ErrOverloaded, err)
+	}
 }
 
 // turn runs on the worker: everything that waits is given to the core, and what the core wants
@@ -451,6 +516,7 @@ func (g *Group) fail(err error) {
 		g.failed.Store(&reason)
 		g.log.Error("group stopped on this node", "err", err)
 		g.emit(Event{Kind: GroupFailed, Detail: reason})
+		g.admission.group.end()
 		g.apply.put(applyTask{stop: true})
 		g.worker.schedule(g)
 	})
@@ -482,7 +548,7 @@ func (g *Group) Status() Status {
 		Commit:        g.commit.Load(),
 		Applied:       g.apply.applied.Load(),
 		SnapshotIndex: g.snapshots.index(),
-		Inflight:      g.admission.commands.Load(),
+		Inflight:      g.admission.group.commands(),
 	}
 	s.FirstIndex, s.LastIndex = g.wal.FirstIndex(), g.wal.LastIndex()
 	if reason := g.failed.Load(); reason != nil {

@@ -41,6 +41,7 @@ type Node struct {
 	relays    *relays
 	disk      *diskWatch
 	events    events
+	inflight  gate // what all groups have accepted and not finished
 
 	groups groupTable
 	// claims is held while a group is taken in, so that none is once the node closes.
@@ -79,6 +80,7 @@ func Open(options Options) (*Node, error) {
 		n.cancel()
 		return nil, err
 	}
+	n.inflight.limit(o.NodeInflightCommands, o.NodeInflightBytes)
 	n.disk = &diskWatch{node: n, log: n.wal, logger: n.log, limit: o.SyncTimeout}
 	n.relays = newRelays(n)
 	n.workers = newWorkers(n)
@@ -166,8 +168,8 @@ func (n *Node) StartGroup(id uint64, machine statemachine.Machine) (*Group, erro
 func (n *Node) claim(id uint64, machine statemachine.Machine) (*Group, error) {
 	g := &Group{id: id, node: n, worker: n.workerOf(id), log: n.log.With("group", id),
 		wal: n.wal.Group(id)}
-	g.admission.commandsMax = int64(n.options.InflightCommands)
-	g.admission.bytesMax = n.options.InflightBytes
+	g.admission.group.limit(n.options.InflightCommands, n.options.InflightBytes)
+	g.admission.node = &n.inflight
 	g.snapshots.group = g
 	g.apply = newApplier(g, machine)
 	g.newcomer.Store(g.isNew())
@@ -446,6 +448,10 @@ func (n *Node) close() error {
 	n.claims.Unlock()
 	close(n.stopping)
 	n.cancel()
+	n.inflight.end()
+	for _, g := range n.Groups() {
+		g.admission.group.end()
+	}
 	err := n.transport.Close()
 	n.starting.Wait()
 	for _, w := range n.workers {

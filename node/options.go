@@ -60,6 +60,9 @@ type Options struct {
 	InflightCommands int   // commands admitted and not finished, per group; default 65,536
 	InflightBytes    int64 // the same in bytes; default 64 MiB
 
+	NodeInflightCommands int   // the same for all groups together; default 4 times that of a group
+	NodeInflightBytes    int64 // default 4 times that of a group
+
 	Logger *slog.Logger // nil = no log
 }
 
@@ -81,6 +84,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.EntryBytes, 1<<20)
 	setDefault(&o.InflightCommands, 1<<16)
 	setDefault(&o.InflightBytes, 64<<20)
+	setDefault(&o.NodeInflightCommands, min(4*o.InflightCommands, inflightCommandsMax))
+	setDefault(&o.NodeInflightBytes, min(4*o.InflightBytes, inflightBytesMax))
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -124,6 +129,19 @@ func (o Options) validate() error {
 	}
 	if o.EntryBytes < 1 || o.EntryBytes > commandBytesMax {
 		bad("EntryBytes", o.EntryBytes, fmt.Sprintf("1 to %d", commandBytesMax))
+	}
+	for _, bound := range []struct {
+		field      string
+		value, max int64
+	}{
+		{"InflightCommands", int64(o.InflightCommands), inflightCommandsMax},
+		{"InflightBytes", o.InflightBytes, inflightBytesMax},
+		{"NodeInflightCommands", int64(o.NodeInflightCommands), inflightCommandsMax},
+		{"NodeInflightBytes", o.NodeInflightBytes, inflightBytesMax},
+	} {
+		if bound.value < 1 || bound.value > bound.max {
+			bad(bound.field, bound.value, fmt.Sprintf("1 to %d", bound.max))
+		}
 	}
 	if o.Tick < time.Millisecond {
 		bad("Tick", o.Tick, "at least 1ms")

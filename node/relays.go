@@ -190,7 +190,7 @@ func (r *relays) reply(from uint64, payload []byte) error {
 			c.finish(Result{}, unknown("the leader's reply is malformed"))
 		case outcome == replyApplied:
 			c.finish(Result{Index: index, Answer: body}, nil)
-		case c.retry && leaderless(outcome):
+		case c.retry && (leaderless(outcome) || outcome == replyOverload):
 			c.Release()
 			again = append(again, c)
 		case leaderless(outcome):

@@ -46,7 +46,9 @@ func (g *Group) halt() {
 	g.failOnce.Do(func() {
 		g.failed.Store(new("the group was removed"))
 		g.apply.put(applyTask{stop: true})
+		g.admission.group.end()
 	})
+	g.emit(Event{Kind: GroupStopped})
 	g.worker.schedule(g)
 }
 
