@@ -9,6 +9,7 @@ import (
 
 	pb "go.etcd.io/raft/v3/raftpb"
 
+	"github.com/connectraft/connect/internal/apply"
 	"github.com/connectraft/connect/internal/replica"
 	"github.com/connectraft/connect/statemachine"
 )
@@ -28,23 +29,28 @@ type applyTask struct {
 // there is bounded by raft's limit on unacknowledged apply bytes and by admission.
 type applier struct {
 	*serial[applyTask]
-	group   *Group
-	machine statemachine.Machine
+	group *Group
 
-	// The rest is the serial's own, applied and clock are read elsewhere.
-	applied atomic.Uint64
-	term    uint64        // of the entry at applied
-	clock   int64         // replicated time of the last entry, ns
-	members *pb.ConfState // membership at applied
-	waiting []replica.ReadRound
-	stopped bool
+	// What anybody may read: how far the stage is, and who the members are there.
+	applied   atomic.Uint64
+	directory atomic.Pointer[apply.Directory]
+
+	// The rest is the serial's own.
+	stage     *apply.Stage
+	batch     *replica.Batch // of the entry under way
+	completed int            // of the commands of batch
+	done      func(i int, answer []byte, refusal error)
+	waiting   []replica.ReadRound
+	stopped   bool
 	// What was applied since the last snapshot.
 	entriesSince uint64
 	bytesSince   int64
 }
 
 func newApplier(g *Group, machine statemachine.Machine) *applier {
-	a := &applier{group: g, machine: machine}
+	a := &applier{group: g, stage: apply.New(machine)}
+	a.done = a.complete
+	a.directory.Store(a.stage.Directory())
 	a.serial = newSerial(a.do)
 	return a
 }
@@ -109,30 +115,27 @@ func (a *applier) perform(t *applyTask) error {
 }
 
 // applyEntries applies committed entries and completes the commands of this node among them.
-func (a *applier) applyEntries(apply *replica.Apply) error {
-	members := apply.Members
-	for i, e := range apply.Entries {
+func (a *applier) applyEntries(task *replica.Apply) error {
+	members := task.Members
+	for i, e := range task.Entries {
 		index := e.GetIndex()
 		var batch *replica.Batch
-		if apply.Batches != nil {
-			batch = apply.Batches[i]
+		if task.Batches != nil {
+			batch = task.Batches[i]
+		}
+		var state *pb.ConfState
+		for len(members) > 0 && members[0].Index <= index {
+			state, members = members[0].ConfState, members[1:]
 		}
 		if index <= a.applied.Load() {
 			a.overtaken(batch) // a snapshot was faster
 			continue
 		}
-		if e.GetType() == pb.EntryNormal && len(e.GetData()) > 0 {
-			if err := a.applyEntry(index, e.GetData(), batch); err != nil {
-				return err
-			}
-		}
-		for len(members) > 0 && members[0].Index <= index {
-			a.members, members = members[0].ConfState, members[1:]
+		if err := a.applyEntry(e, state, batch); err != nil {
+			return err
 		}
 		a.entriesSince++
 		a.bytesSince += int64(len(e.GetData()))
-		a.term = e.GetTerm()
-		a.applied.Store(index)
 	}
 	return nil
 }
@@ -148,33 +151,49 @@ func (a *applier) overtaken(batch *replica.Batch) {
 	}
 }
 
-func (a *applier) applyEntry(index uint64, data []byte, batch *replica.Batch) error {
-	entry, err := replica.Unpack(data)
-	if err != nil {
-		return fmt.Errorf("node: entry %d: %w", index, err)
+func (a *applier) applyEntry(e *pb.Entry, members *pb.ConfState, batch *replica.Batch) error {
+	var done func(int, []byte, error)
+	if batch != nil {
+		a.batch, a.completed = batch, 0
+		done = a.done
 	}
-	if batch != nil && len(batch.Proposals) != entry.Commands {
-		panic(fmt.Sprintf("entry %d has %d commands, its batch %d", index, entry.Commands,
+	if err := a.stage.Entry(e, members, done); err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	if batch != nil && a.completed != len(batch.Proposals) {
+		panic(fmt.Sprintf("entry %d has %d commands, its batch %d", e.GetIndex(), a.completed,
 			len(batch.Proposals)))
 	}
-	a.clock = max(a.clock, entry.Clock)
-	meta := statemachine.Meta{Index: index, Time: time.Unix(0, a.clock).UTC()}
-	for i := range entry.Commands {
-		command, err := entry.Next()
-		if err != nil {
-			return fmt.Errorf("node: entry %d: %w", index, err)
-		}
-		answer, err := a.machine.Apply(meta, command.Data)
-		if err != nil {
-			return fmt.Errorf("node: state machine at entry %d: %w", index, err)
-		}
-		if batch != nil {
-			call := batch.Proposals[i].(*Call)
-			batch.Proposals[i] = nil // finished: a failure later in the task must not end it again
-			call.finish(Result{Index: index, Answer: answer}, nil)
-		}
-	}
+	a.batch = nil
+	a.publish()
 	return nil
+}
+
+// complete ends a command of this node. It leaves the batch, so that a failure later in the task does
+// not end it again.
+func (a *applier) complete(i int, answer []byte, refusal error) {
+	call := a.batch.Proposals[i].(*Call)
+	a.batch.Proposals[i] = nil
+	a.completed++
+	call.finish(Result{Index: a.stage.Index(), Answer: answer}, refusal)
+}
+
+// publish lets others see how far the stage is.
+func (a *applier) publish() {
+	a.applied.Store(a.stage.Index())
+	if d := a.stage.Directory(); d != a.directory.Load() {
+		a.directory.Store(d)
+	}
+}
+
+// beginAt is the beginning of a group of which nothing is applied.
+func (a *applier) beginAt(at apply.Position) {
+	members := make([]apply.Member, 0, len(a.group.node.options.Members))
+	for _, m := range a.group.node.options.Members {
+		members = append(members, apply.Member(m))
+	}
+	a.stage.Begin(at, members)
+	a.publish()
 }
 
 // serveReads answers the reads whose index is applied. A read leaves the list before user code runs
@@ -215,7 +234,7 @@ func (a *applier) serveRead(r replica.Read, applied uint64) error {
 			call.finish(Result{}, fmt.Errorf("%w: panic in a query", ErrGroupFailed))
 		}
 	}()
-	answer, err := a.machine.Query(call.payload)
+	answer, err := a.stage.Query(call.payload)
 	ended = true
 	if err != nil {
 		call.finish(Result{}, fmt.Errorf("%w: %w", ErrGroupFailed, err))

@@ -15,6 +15,7 @@ import (
 
 	pb "go.etcd.io/raft/v3/raftpb"
 
+	"github.com/connectraft/connect/internal/apply"
 	"github.com/connectraft/connect/internal/replica"
 	"github.com/connectraft/connect/internal/vfs"
 	"github.com/connectraft/connect/snap"
@@ -250,7 +251,7 @@ func (g *Group) begin(fence uint64) error {
 		ElectionTicks:  n.options.ElectionTicks,
 		HeartbeatTicks: n.options.HeartbeatTicks,
 		Storage: &storage{Group: g.wal, snapshots: &g.snapshots, hardState: state,
-			confState: g.apply.members},
+			confState: g.apply.directory.Load().State},
 		Applied:       g.apply.applied.Load(),
 		EntryBytes:    n.options.EntryBytes,
 		InflightBytes: uint64(n.options.InflightBytes),
@@ -349,13 +350,12 @@ func (g *Group) recover() error {
 		return fmt.Errorf("the log begins at index %d and no usable snapshot reaches it: %w",
 			mark.Index+1, errors.Join(damaged...))
 	}
-	g.apply.members = mark.ConfState
-	if g.apply.members == nil {
+	first := mark.ConfState
+	if first == nil {
 		// Lost to damage. Members are fixed by the options, so these are the group's.
-		g.apply.members = g.node.voters()
+		first = g.node.voters()
 	}
-	g.apply.term = mark.Term
-	g.apply.applied.Store(mark.Index)
+	g.apply.beginAt(apply.Position{Index: mark.Index, Term: mark.Term, Members: first})
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	pb "go.etcd.io/raft/v3/raftpb"
 
+	"github.com/connectraft/connect/internal/apply"
 	"github.com/connectraft/connect/internal/replica"
 	"github.com/connectraft/connect/node"
 	"github.com/connectraft/connect/snap"
@@ -233,7 +234,9 @@ func TestOwnSnapshotDueWhileAnotherWaits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Write([]byte("state"))
+	if err := apply.New(&scripted{}).Snapshot(w); err != nil {
+		t.Fatal(err)
+	}
 	m, err := w.Commit()
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/connectraft/connect/internal/apply"
 	"github.com/connectraft/connect/internal/replica"
 	"github.com/connectraft/connect/snap"
 	"github.com/connectraft/connect/wal"
@@ -172,7 +173,8 @@ func (a *applier) load(index uint64) error {
 		return err
 	}
 	meta := r.Meta()
-	err = a.machine.Restore(r)
+	err = a.stage.Restore(apply.Position{Index: meta.Index, Term: meta.Term, Clock: meta.Time,
+		Members: meta.ConfState}, r)
 	if err == nil {
 		_, err = io.Copy(io.Discard, r) // what the machine left unread must be whole too
 	}
@@ -182,8 +184,7 @@ func (a *applier) load(index uint64) error {
 	if err != nil {
 		return fmt.Errorf("node: restore snapshot %d of group %d: %w", index, a.group.id, err)
 	}
-	a.members, a.clock, a.term = meta.ConfState, meta.Time, meta.Term
-	a.applied.Store(meta.Index)
+	a.publish()
 	a.entriesSince, a.bytesSince = 0, 0
 	return nil
 }
@@ -216,13 +217,14 @@ func (a *applier) maybeSnapshot(asked bool) error {
 	if !s.cutting.CompareAndSwap(false, true) {
 		return nil // the next entry asks again
 	}
-	w, err := a.group.node.snaps.Create(snap.Meta{Group: a.group.id, Index: a.applied.Load(),
-		Term: a.term, ConfState: a.members, Time: a.clock})
+	at := a.stage.Position()
+	w, err := a.group.node.snaps.Create(snap.Meta{Group: a.group.id, Index: at.Index, Term: at.Term,
+		ConfState: at.Members, Time: at.Clock})
 	if err != nil {
 		s.missed(err)
 		return nil
 	}
-	if err := a.machine.Snapshot(w); err != nil {
+	if err := a.stage.Snapshot(w); err != nil {
 		s.missed(errors.Join(err, w.Abort()))
 		return nil
 	}

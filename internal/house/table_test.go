@@ -13,10 +13,14 @@ func edges() []edge {
 	return []edge{
 		{"wal", "internal/vfs", "the log is tested on a file system that crashes on purpose"},
 
+		{"internal/apply", "statemachine", "the apply stage applies commands to machines"},
+		{"internal/apply", "internal/replica", "the apply stage reads packed entries"},
+
 		{"node", "wal", "the node drives the log"},
 		{"node", "snap", "the node cuts and loads snapshots"},
 		{"node", "transport", "the node sends and receives raft messages"},
 		{"node", "internal/replica", "the node carries the effects of the cores"},
+		{"node", "internal/apply", "the node drives the apply stages"},
 		{"node", "internal/vfs", "the node locks its directory and hands the file system to the log"},
 		{"node", "statemachine", "the node applies commands to machines"},
 
@@ -46,9 +50,9 @@ func edges() []edge {
 func dependencies() []dependency {
 	return []dependency{
 		{"go.etcd.io/raft/v3", "the protocol",
-			[]string{"internal/replica", "node", "snap", "transport", "wal"}},
+			[]string{"internal/apply", "internal/replica", "node", "snap", "transport", "wal"}},
 		{"google.golang.org/protobuf", "the encoding of raft's types",
-			[]string{"internal/replica", "node", "snap", "transport", "wal"}},
+			[]string{"internal/apply", "internal/replica", "node", "snap", "transport", "wal"}},
 		{"go.etcd.io/bbolt", "the format of snapshots", []string{"snap"}},
 		{"github.com/BurntSushi/toml", "the syntax of the configuration", []string{"config"}},
 		{"github.com/tidwall/redcon", "the syntax of RESP", []string{"server"}},

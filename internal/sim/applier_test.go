@@ -3,13 +3,12 @@ package sim_test
 import (
 	"bytes"
 	"fmt"
-	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 
+	"github.com/connectraft/connect/internal/apply"
 	"github.com/connectraft/connect/internal/replica"
 	"github.com/connectraft/connect/node"
-	"github.com/connectraft/connect/statemachine"
 )
 
 type applyTask struct {
@@ -29,17 +28,29 @@ type applier struct {
 	queue     []applyTask
 	scheduled bool
 
+	stage        *apply.Stage
 	applied      uint64
-	term         uint64
-	clock        int64
-	members      *pb.ConfState
 	waiting      []replica.ReadRound
 	stopped      bool
 	entriesSince uint64
 	bytesSince   int64
 }
 
-func newApplier(g *group) *applier { return &applier{g: g, machine: newMachine()} }
+func newApplier(g *group) *applier {
+	a := &applier{g: g, machine: newMachine()}
+	a.stage = apply.New(a.mutateMachine())
+	return a
+}
+
+// begin is applier.beginAt.
+func (a *applier) begin(at apply.Position) {
+	members := make([]apply.Member, 0, len(a.g.w.hosts))
+	for _, h := range a.g.w.hosts {
+		members = append(members, apply.Member{ID: h.id})
+	}
+	a.stage.Begin(at, members)
+	a.applied = at.Index
+}
 
 func (a *applier) put(t applyTask) {
 	a.queue = append(a.queue, t)
@@ -102,29 +113,27 @@ func (a *applier) perform(t applyTask) error {
 	return a.maybeSnapshot(t.snapshot)
 }
 
-func (a *applier) applyEntries(apply *replica.Apply) error {
-	members := apply.Members
-	for i, e := range apply.Entries {
+func (a *applier) applyEntries(task *replica.Apply) error {
+	members := task.Members
+	for i, e := range task.Entries {
 		index := e.GetIndex()
 		var batch *replica.Batch
-		if apply.Batches != nil {
-			batch = apply.Batches[i]
+		if task.Batches != nil {
+			batch = task.Batches[i]
+		}
+		var state *pb.ConfState
+		for len(members) > 0 && members[0].Index <= index {
+			state, members = members[0].ConfState, members[1:]
 		}
 		if index <= a.applied {
 			a.overtaken(batch) // a snapshot was faster
 			continue
 		}
-		if e.GetType() == pb.EntryNormal && len(e.GetData()) > 0 {
-			if err := a.applyEntry(index, e.GetData(), batch); err != nil {
-				return err
-			}
-		}
-		for len(members) > 0 && members[0].Index <= index {
-			a.members, members = members[0].ConfState, members[1:]
+		if err := a.applyEntry(e, state, batch); err != nil {
+			return err
 		}
 		a.entriesSince++
 		a.bytesSince += int64(len(e.GetData()))
-		a.term, a.applied = e.GetTerm(), index
 		a.g.w.oracle.applied(a.g, index)
 	}
 	return nil
@@ -140,38 +149,25 @@ func (a *applier) overtaken(batch *replica.Batch) {
 	}
 }
 
-func (a *applier) applyEntry(index uint64, data []byte, batch *replica.Batch) error {
-	entry, err := replica.Unpack(data)
-	if err != nil {
-		return fmt.Errorf("entry %d: %w", index, err)
-	}
-	if batch != nil && len(batch.Proposals) != entry.Commands {
-		return fmt.Errorf("entry %d has %d commands, its batch %d", index, entry.Commands,
-			len(batch.Proposals))
-	}
-	a.clock = max(a.clock, entry.Clock)
-	if a.g.w.is(localTime) {
-		a.clock = max(a.clock, a.g.p.h.local())
-	}
-	meta := statemachine.Meta{Index: index, Time: time.Unix(0, a.clock).UTC()}
-	for i := range entry.Commands {
-		command, err := entry.Next()
-		if err != nil {
-			return fmt.Errorf("entry %d: %w", index, err)
-		}
-		if a.g.w.is(applyTwice) && a.g.w.rng.process.IntN(20) == 0 {
-			_, _ = a.machine.Apply(meta, command.Data)
-		}
-		answer, err := a.machine.Apply(meta, command.Data)
-		if err != nil {
-			return fmt.Errorf("state machine at entry %d: %w", index, err)
-		}
-		if batch != nil {
+func (a *applier) applyEntry(e *pb.Entry, members *pb.ConfState, batch *replica.Batch) error {
+	completed := 0
+	var done func(int, []byte, error)
+	if batch != nil {
+		done = func(i int, answer []byte, refusal error) {
 			c := batch.Proposals[i].(*call)
 			batch.Proposals[i] = nil
-			c.finish(node.Result{Index: index, Answer: answer}, nil)
+			completed++
+			c.finish(node.Result{Index: e.GetIndex(), Answer: answer}, refusal)
 		}
 	}
+	if err := a.stage.Entry(a.mutateTime(e), members, done); err != nil {
+		return err
+	}
+	if batch != nil && completed != len(batch.Proposals) {
+		return fmt.Errorf("entry %d has %d commands, its batch %d", e.GetIndex(), completed,
+			len(batch.Proposals))
+	}
+	a.applied = a.stage.Index()
 	return nil
 }
 
@@ -203,7 +199,7 @@ func (a *applier) serveRead(r replica.Read) error {
 		c.finish(node.Result{}, node.ErrNoLeader)
 		return nil
 	}
-	answer, err := a.machine.Query(c.payload)
+	answer, err := a.stage.Query(c.payload)
 	if err != nil {
 		return err
 	}
@@ -249,11 +245,11 @@ func (a *applier) load(index uint64) error {
 	if s.rotten {
 		return fmt.Errorf("snapshot %d of group %d is damaged", index, a.g.id)
 	}
-	if err := a.machine.Restore(bytes.NewReader(s.body)); err != nil {
+	at := apply.Position{Index: s.index, Term: s.term, Clock: s.clock, Members: s.members}
+	if err := a.stage.Restore(at, bytes.NewReader(s.body)); err != nil {
 		return fmt.Errorf("restore snapshot %d of group %d: %w", index, a.g.id, err)
 	}
-	a.members, a.clock, a.term = s.members, s.clock, s.term
-	a.applied = s.index
+	a.applied = a.stage.Index()
 	a.entriesSince, a.bytesSince = 0, 0
 	a.g.w.oracle.restored(a.g, s.index)
 	return nil
@@ -262,7 +258,8 @@ func (a *applier) load(index uint64) error {
 func (a *applier) restore(s *pb.Snapshot) error {
 	index := s.GetMetadata().GetIndex()
 	if a.g.w.is(skipRestore) {
-		a.applied = index
+		a.begin(apply.Position{Index: index, Term: s.GetMetadata().GetTerm(),
+			Members: s.GetMetadata().GetConfState()})
 		return a.g.snaps.settle(index)
 	}
 	if err := a.load(index); err != nil {

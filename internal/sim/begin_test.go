@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
 
+	"github.com/connectraft/connect/internal/apply"
 	"github.com/connectraft/connect/internal/replica"
 	"github.com/connectraft/connect/wal"
 )
@@ -55,7 +56,7 @@ func (g *group) begin(fence uint64) error {
 		ID:             g.p.h.id,
 		ElectionTicks:  c.electionTicks,
 		HeartbeatTicks: c.heartbeatTicks,
-		Storage:        &storage{Group: g.wal, g: g, hardState: state, confState: g.apply.members},
+		Storage:        &storage{Group: g.wal, g: g, hardState: state, confState: g.apply.stage.Position().Members},
 		Applied:        g.apply.applied,
 		EntryBytes:     c.entryBytes,
 		InflightBytes:  c.inflightBytes,
@@ -137,12 +138,11 @@ func (g *group) recover() error {
 		return fmt.Errorf("the log begins at index %d and no usable snapshot reaches it: %w",
 			mark.Index+1, errors.Join(damaged...))
 	}
-	g.apply.members = mark.ConfState
-	if g.apply.members == nil {
-		g.apply.members = g.p.voters()
+	first := mark.ConfState
+	if first == nil {
+		first = g.p.voters()
 	}
-	g.apply.term = mark.Term
-	g.apply.applied = mark.Index
+	g.apply.begin(apply.Position{Index: mark.Index, Term: mark.Term, Members: first})
 	return nil
 }
 

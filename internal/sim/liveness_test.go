@@ -231,7 +231,7 @@ func (w *world) equal() string {
 			if o.last() >= firstIndex && g.apply.machine.hash() != o.states[len(o.states)-1] {
 				return "group " + idString(o.id) + " of node " + idString(h.id) + " is different"
 			}
-			if n := len(g.apply.members.GetVoters()); n != len(w.hosts) {
+			if n := len(g.apply.stage.Position().Members.GetVoters()); n != len(w.hosts) {
 				return fmt.Sprintf("group %d of node %d has %d voters", o.id, h.id, n)
 			}
 			if s := g.core.Status(); s.Fenced {

@@ -1,11 +1,17 @@
 package sim_test
 
 import (
+	"bytes"
+	"encoding/binary"
+	"io"
 	"slices"
 	"testing"
 	"time"
 
+	pb "go.etcd.io/raft/v3/raftpb"
+
 	"github.com/connectraft/connect/internal/replica"
+	"github.com/connectraft/connect/statemachine"
 	"github.com/connectraft/connect/wal"
 )
 
@@ -80,12 +86,53 @@ func (w *world) mutateUpdates(a *appender) {
 
 // mutateSnapshot changes a snapshot that was cut.
 func (w *world) mutateSnapshot(s *snapshot) {
-	if w.is(partialSnapshot) && len(s.body) > 16 {
-		s.body = s.body[:16]
-	}
 	if w.is(forgetClock) {
 		s.clock = 0
 	}
+}
+
+// mutatedMachine is a machine that a mutant of the apply stage misuses.
+type mutatedMachine struct {
+	*machine
+	w *world
+}
+
+func (a *applier) mutateMachine() statemachine.Machine {
+	if a.g.w.is(applyTwice) || a.g.w.is(partialSnapshot) {
+		return mutatedMachine{a.machine, a.g.w}
+	}
+	return a.machine
+}
+
+func (m mutatedMachine) Apply(meta statemachine.Meta, command []byte) ([]byte, error) {
+	if m.w.is(applyTwice) && m.w.rng.process.IntN(20) == 0 {
+		_, _ = m.machine.Apply(meta, command)
+	}
+	return m.machine.Apply(meta, command)
+}
+
+func (m mutatedMachine) Snapshot(w io.Writer) error {
+	var body bytes.Buffer
+	if err := m.machine.Snapshot(&body); err != nil {
+		return err
+	}
+	if m.w.is(partialSnapshot) {
+		body.Truncate(16)
+	}
+	_, err := w.Write(body.Bytes())
+	return err
+}
+
+// mutateTime stamps a packed entry with this node's own clock.
+func (a *applier) mutateTime(e *pb.Entry) *pb.Entry {
+	entry, err := replica.Unpack(e.GetData())
+	if !a.g.w.is(localTime) || e.GetType() != pb.EntryNormal || err != nil {
+		return e
+	}
+	data := slices.Clone(e.GetData())
+	clock := max(entry.Clock, a.g.p.h.local())
+	binary.LittleEndian.PutUint64(data[1:], uint64(clock)) // behind the format
+	return &pb.Entry{Type: e.Type, Index: e.Index, Term: e.Term, Data: data}
 }
 
 // mutateWorld sets up what a mutant needs.

@@ -173,11 +173,12 @@ func (a *applier) maybeSnapshot(asked bool) error {
 	}
 	s.cutting = true
 	var body bytes.Buffer
-	if err := a.machine.Snapshot(&body); err != nil {
+	if err := a.stage.Snapshot(&body); err != nil {
 		return err
 	}
-	one := &snapshot{group: a.g.id, index: a.applied, term: a.term, members: a.members,
-		clock: a.clock, body: body.Bytes()}
+	at := a.stage.Position()
+	one := &snapshot{group: a.g.id, index: at.Index, term: at.Term, members: at.Members,
+		clock: at.Clock, body: body.Bytes()}
 	a.g.w.mutateSnapshot(one)
 	a.entriesSince, a.bytesSince = 0, 0
 	if a.g.w.is(compactEarly) {

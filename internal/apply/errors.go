@@ -1,0 +1,23 @@
+package apply
+
+import "errors"
+
+// Refusals of commands of sessions. They are answers, the same on every replica, and the command was
+// not applied by the submission that they answer. An earlier submission of the same sequence may
+// have been.
+var (
+	// ErrSessionExpired: the session does not exist (any more). What it knew of its commands is
+	// gone, so nothing of it can be repeated safely; the caller opens another session.
+	ErrSessionExpired = errors.New("session expired: it was closed, not used for long, or made " +
+		"room for newer ones; open another")
+	// ErrSequenceTooOld: the session's owner has acknowledged the answer to this sequence, or given
+	// it up, and the answer is no longer kept.
+	ErrSequenceTooOld = errors.New("sequence too old: the session has acknowledged it")
+	// ErrSessionFull: the session has as many answers kept as it may have; the caller acknowledges
+	// answers that it has and repeats the same sequence.
+	ErrSessionFull = errors.New("session full: too many answers are not acknowledged")
+)
+
+// ErrMalformed says that an entry or a snapshot is not of a format that this version reads. The
+// group cannot go on on this node.
+var ErrMalformed = errors.New("apply: malformed")
