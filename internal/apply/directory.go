@@ -94,7 +94,8 @@ const membersFormat = 1
 // AppendMembers appends the encoding of members to dst: the Context of a change of the
 // configuration that adds or changes them.
 //
-//	u8 format = 1 │ uvarint members │ { uvarint id │ address │ client │ admin │ uvarint incarnation }
+//	u8 format = 1 │ uvarint members │ member × members
+//	member: uvarint id │ address │ client │ admin │ uvarint incarnation
 //
 // A string is its length (uvarint) and its bytes.
 func AppendMembers(dst []byte, members []Member) []byte {

@@ -66,7 +66,7 @@ func TestDirectoryFollowsTheConfiguration(t *testing.T) {
 	}
 }
 
-// A change that an older raft, or raft itself to leave a joint configuration, proposes has no members.
+// A change that raft itself proposes, to leave a joint configuration, has no members.
 func TestChangeWithoutContext(t *testing.T) {
 	s, l := begun(&tape{})
 	must(t, s.Entry(l.next(pb.EntryConfChange, nil), nil, nil))

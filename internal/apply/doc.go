@@ -15,7 +15,7 @@
 //	│ u8 = 1 │ block     │ block   │ block          │ block each         │ its bytes │
 //	└────────┴───────────┴─────────┴────────────────┴────────────────────┴───────────┘
 //
-// A block is a length (u32, little endian) and so many bytes. The head of the sessions has the id of
-// the next session and the number of sessions (uvarint each); the sessions follow from the least to
+// A block is a length (u32, little endian) and so many bytes. The head of the sessions has the id
+// of the next session and the number of sessions (uvarint each); the sessions follow from the least to
 // the most recently used. The file that holds the stream proves its bytes; nothing here does.
 package apply

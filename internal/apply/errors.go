@@ -2,9 +2,9 @@ package apply
 
 import "errors"
 
-// Refusals of commands of sessions. They are answers, the same on every replica, and the command was
-// not applied by the submission that they answer. An earlier submission of the same sequence may
-// have been.
+// Refusals of commands of sessions. They are answers, the same on every replica, and the command
+// was not applied by the submission that they answer. An earlier submission of the same sequence
+// may have been.
 var (
 	// ErrSessionExpired: the session does not exist (any more). What it knew of its commands is
 	// gone, so nothing of it can be repeated safely; the caller opens another session.

@@ -23,8 +23,8 @@ func defaultLimits() limits {
 	return limits{sessions: 4096, idle: hour, window: 1024, sessionBytes: 1 << 20, bytes: 64 << 20}
 }
 
-// sessions is the table that makes commands apply exactly once. Every entry of the log finds the same
-// table on every replica, and so does the decision which session expires.
+// sessions is the table that makes commands apply exactly once. Every entry of the log finds the
+// same table on every replica, and so does the decision which session expires.
 type sessions struct {
 	limits limits
 	next   uint64 // the id of the next session; ids are never used twice
@@ -49,7 +49,8 @@ func newSessions() *sessions {
 	return &sessions{limits: defaultLimits(), next: 1, byID: map[uint64]*session{}}
 }
 
-// open makes a session and returns its id. The least recently used one goes when there are too many.
+// open makes a session and returns its id. The least recently used one goes when there are too
+// many.
 func (t *sessions) open(clock int64) uint64 {
 	if len(t.byID) >= t.limits.sessions {
 		t.remove(t.oldest)

@@ -144,7 +144,8 @@ func (s *Stage) once(meta statemachine.Meta, c *replica.Command, asked bool) (an
 	return answer, nil, nil
 }
 
-// The first byte of a command of the system tells whose it is. Numbers are part of the log's format.
+// The first byte of a command of the system tells whose it is. Numbers are part of the log's
+// format.
 const (
 	systemOpenSession  = 1 // nothing follows; answered with the id (uvarint)
 	systemCloseSession = 2 // the id follows (uvarint)

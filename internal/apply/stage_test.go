@@ -128,7 +128,8 @@ func restored(t *testing.T, s *apply.Stage, machine statemachine.Machine) *apply
 func TestEntryAnswersItsCommandsInOrder(t *testing.T) {
 	m := &tape{}
 	s, l := begun(m)
-	got := run(t, s, l.entry(replica.Command{Data: []byte("a")}, replica.Command{Data: []byte("b")}))
+	got := run(t, s, l.entry(replica.Command{Data: []byte("a")},
+		replica.Command{Data: []byte("b")}))
 	if len(got) != 2 || got[0].text != "1:a" || got[1].text != "2:b" {
 		t.Errorf("answers: %v", got)
 	}
@@ -202,7 +203,8 @@ func TestSnapshotHoldsEverything(t *testing.T) {
 	if at := again.Position(); at != s.Position() {
 		t.Errorf("position: %+v, want %+v", at, s.Position())
 	}
-	if d := again.Directory(); d.Version != 3 || len(d.Members) != 3 || d.Members[2].Incarnation != 7 {
+	d := again.Directory()
+	if d.Version != 3 || len(d.Members) != 3 || d.Members[2].Incarnation != 7 {
 		t.Errorf("directory: %+v", d)
 	}
 	got := run(t, again, l.entry(replica.Command{Session: 1, Sequence: 1, Data: []byte("a")}))
