@@ -36,7 +36,10 @@ func (readOnlyFS) Lock(string) (io.Closer, error) { return nil, errReadOnly }
 type readOnlyFile struct{ vfs.File }
 
 func (readOnlyFile) WriteAt([]byte, int64) (int, error) { return 0, errReadOnly }
-func (readOnlyFile) Truncate(int64) error               { return errReadOnly }
-func (readOnlyFile) Preallocate(int64) error            { return errReadOnly }
-func (readOnlyFile) SyncData() error                    { return errReadOnly }
-func (readOnlyFile) Sync() error                        { return errReadOnly }
+
+func (readOnlyFile) WriteVectorAt([][]byte, int64) (int, error) { return 0, errReadOnly }
+
+func (readOnlyFile) Truncate(int64) error    { return errReadOnly }
+func (readOnlyFile) Preallocate(int64) error { return errReadOnly }
+func (readOnlyFile) SyncData() error         { return errReadOnly }
+func (readOnlyFile) Sync() error             { return errReadOnly }

@@ -3,6 +3,7 @@ package vfs
 import (
 	"io"
 	"io/fs"
+	"slices"
 )
 
 // memFile is an open file of a Mem.
@@ -50,6 +51,11 @@ func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 		return n, io.EOF
 	}
 	return n, nil
+}
+
+// WriteVectorAt is one operation: faults hit it as a whole, and a crash may leave any part of it.
+func (f *memFile) WriteVectorAt(parts [][]byte, off int64) (int, error) {
+	return f.WriteAt(slices.Concat(parts...), off)
 }
 
 func (f *memFile) WriteAt(p []byte, off int64) (int, error) {

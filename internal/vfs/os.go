@@ -121,6 +121,11 @@ func (o *osFile) WriteAt(p []byte, off int64) (int, error) {
 	return n, mapError(err)
 }
 
+func (o *osFile) WriteVectorAt(parts [][]byte, off int64) (int, error) {
+	n, err := writeVector(o.f, parts, off)
+	return n, mapError(err)
+}
+
 func (o *osFile) Close() error { return o.f.Close() }
 
 func (o *osFile) Truncate(size int64) error { return mapError(o.f.Truncate(size)) }

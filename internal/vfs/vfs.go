@@ -33,12 +33,15 @@ type FS interface {
 	Lock(name string) (io.Closer, error)
 }
 
-// File is an open file. ReadAt and WriteAt may run beside each other on disjoint ranges; at most
-// one goroutine calls the other methods.
+// File is an open file. ReadAt, WriteAt and WriteVectorAt may run beside each other on disjoint
+// ranges; at most one goroutine calls the other methods.
 type File interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
+	// WriteVectorAt does what WriteAt does with the parts put together, without putting them
+	// together first. A part may be empty. It returns how many bytes were written in all.
+	WriteVectorAt(parts [][]byte, off int64) (n int, err error)
 	// Truncate sets the size; a longer file reads zero behind its old end.
 	Truncate(size int64) error
 	// Preallocate makes sure that the disk has room for the first size bytes and that the file is
