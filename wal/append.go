@@ -86,7 +86,7 @@ func (l *Log) tryWrite(need int64) (rotated bool, _ error) {
 	}
 	target, at, sequence := l.active, l.active.end, l.sequence
 	l.attempt++
-	l.buf = l.buf[:0]
+	l.buf.reset()
 	if at+need > target.size {
 		next, err := l.takeNext(need)
 		if err != nil {
@@ -102,11 +102,9 @@ func (l *Log) tryWrite(need int64) (rotated bool, _ error) {
 	if rotated {
 		l.adopt(target)
 	}
-	target.end = at + int64(len(l.buf))
+	target.end = at + int64(l.buf.size())
 	l.sequence = l.staged[len(l.staged)-1].header.sequence + 1
-	if cap(l.buf) > bufferBytesKept {
-		l.buf = nil
-	}
+	l.buf.reset()
 	return rotated, nil
 }
 
@@ -119,20 +117,20 @@ func (l *Log) putStaged(target *segment, at int64, sequence uint64) {
 	for i := range l.staged {
 		f := &l.staged[i]
 		t := l.encodingTip(f.group)
-		f.offset = at + int64(len(l.buf))
+		f.offset = at + int64(l.buf.size())
 		f.header.durable = durable
 		f.header.sequence, f.header.previous = sequence, t.sequence
 		t.sequence = sequence
 		sequence++
-		l.buf = putFrame(l.buf, &f.header, &f.source, target.salt, at)
+		putFrame(&l.buf, &f.header, &f.source, target.salt, at)
 	}
-	l.buf = pad(l.buf, 0, sectorBytes)
+	l.buf.pad(0, sectorBytes)
 }
 
 // writeBuffer writes the buffer to a segment. A disk that took nothing because it is full leaves
 // everything as it was; any other failure poisons the log.
 func (l *Log) writeBuffer(target *segment, at int64) error {
-	n, err := target.file.WriteAt(l.buf, at)
+	n, err := target.file.WriteVectorAt(l.buf.vector(), at)
 	switch {
 	case err == nil:
 		return nil

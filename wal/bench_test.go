@@ -177,15 +177,21 @@ func BenchmarkRotation(b *testing.B) {
 }
 
 // BenchmarkAppendAllocs appends without a sync, so what is left is the log's own work. Entries belong
-// to the log once appended, so each append needs one of its own; they come from slabs of 4,096.
+// to the log once appended, so each append needs one of its own; they come from slabs.
 func BenchmarkAppendAllocs(b *testing.B) {
+	for _, size := range []int{256, 64 << 10} {
+		b.Run(fmt.Sprintf("entry=%d", size), func(b *testing.B) { appendSlabs(b, size) })
+	}
+}
+
+func appendSlabs(b *testing.B, size int) {
 	l, err := wal.Open(benchOptions(b))
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer l.Close()
 	const slab = 4096
-	data, term := make([]byte, 256), new(uint64(1))
+	data, term := make([]byte, size), new(uint64(1))
 	updates, list := make([]wal.Update, 1), []*raftpb.Entry(nil)
 	b.ReportAllocs()
 	last := uint64(0)

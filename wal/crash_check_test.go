@@ -100,7 +100,7 @@ func (w *workload) checkUsable(fs *vfs.Mem, log *wal.Log, have model) error {
 	if err := w.expectOn(fs, have); err != nil {
 		return fmt.Errorf("third open: %w", err)
 	}
-	return checkFiles(fs, accounted)
+	return w.checkFiles(fs, accounted)
 }
 
 // nextUpdate is one more entry for a group.
@@ -135,9 +135,9 @@ func (w *workload) optionsOn(fs *vfs.Mem) wal.Options {
 // checkFiles wants no file that recovery should have cleaned up, nor more bytes than the log
 // accounted for before the last open, besides the ballast, the superblocks, a segment that this
 // open prepares, and as much again by which its head makes the one before grow.
-func checkFiles(fs *vfs.Mem, accounted int64) error {
+func (w *workload) checkFiles(fs *vfs.Mem, accounted int64) error {
 	const superblocks = 4 << 10
-	if used := fs.Used(); used > accounted+3*crashSegment+superblocks {
+	if used := fs.Used(); used > accounted+3*w.options.SegmentBytes+superblocks {
 		return fmt.Errorf("%d bytes on disk, the log accounts for %d", used, accounted)
 	}
 	names, err := fs.List(crashDir)

@@ -45,6 +45,8 @@ type workload struct {
 	oneLife bool
 	// peaceful workloads close and are never killed.
 	peaceful bool
+	// large gives every third entry so much data that it is written from where it lies.
+	large bool
 	// serial makes the bytes of every entry different from those of all others.
 	serial int
 }
@@ -193,6 +195,9 @@ func (w *workload) entries(group, index, term uint64, n, bytesMax int) []*raftpb
 		w.serial++
 		data := fmt.Sprintf("group %d entry %d serial %d ", group, index+uint64(i), w.serial)
 		data += strings.Repeat(string(rune('a'+w.serial%26)), w.rng.IntN(bytesMax))
+		if w.large && w.rng.IntN(3) == 0 {
+			data += largeData(w.serial, w.rng.IntN(bytesMax))
+		}
 		entries[i] = &raftpb.Entry{
 			Index: new(index + uint64(i)), Term: new(term), Data: []byte(data),
 			Type: raftpb.EntryType(w.rng.IntN(3)).Enum(),
@@ -202,6 +207,16 @@ func (w *workload) entries(group, index, term uint64, n, bytesMax int) []*raftpb
 		}
 	}
 	return entries
+}
+
+// largeData makes data that is not copied on its way to the disk, each of its sectors unlike every
+// other one.
+func largeData(serial, more int) string {
+	var data strings.Builder
+	for data.Len() < 16<<10+more {
+		fmt.Fprintf(&data, "large %d at %d ", serial, data.Len())
+	}
+	return data.String()
 }
 
 // update makes a likely update of a group: more entries, an overwritten suffix, or a vote.

@@ -54,13 +54,10 @@ type Log struct {
 	round    uint64 // counts appends, see tip
 	attempt  uint64 // counts attempts to write what is staged
 	staged   []stagedFrame
-	buf      []byte
+	buf      buffer
 	cache    cache
 	super    superState
 }
-
-// bufferBytesKept bounds the write buffer that is kept from one append to the next.
-const bufferBytesKept = 8 << 20
 
 // Identity returns whose log it is.
 func (l *Log) Identity() Identity { return l.identity }

@@ -27,36 +27,25 @@ func wordType(word uint32) raftpb.EntryType {
 	return raftpb.EntryType(word >> entryTypeShift & entryTypeMax)
 }
 
-// putEntry appends the encoded entry to b. base is the offset in the segment of b[0].
-func putEntry(b []byte, e *raftpb.Entry, salt uint32, base int64) []byte {
-	at := len(b)
-	b = binary.LittleEndian.AppendUint32(b, 0)
-	b = binary.LittleEndian.AppendUint32(b, entryWord(e))
-	b = binary.LittleEndian.AppendUint64(b, e.GetTerm())
-	crc := crc32.Update(salt^uint32(base+int64(at)), castagnoli, b[at+4:])
-	summed := len(b)
-	for data := e.GetData(); len(data) > 0; {
-		n := min(len(data), encodeStepBytes)
-		b = append(b, data[:n]...)
-		crc = crc32.Update(crc, castagnoli, b[summed:])
-		summed, data = len(b), data[n:]
+// putEntry appends the encoded entry to b, which goes to offset base of the segment, and returns
+// its CRC.
+func putEntry(b *buffer, e *raftpb.Entry, salt uint32, base int64) uint32 {
+	from, at := b.size(), len(b.encoded)
+	b.encoded = binary.LittleEndian.AppendUint32(b.encoded, 0)
+	b.encoded = binary.LittleEndian.AppendUint32(b.encoded, entryWord(e))
+	b.encoded = binary.LittleEndian.AppendUint64(b.encoded, e.GetTerm())
+	crc := crc32.Update(salt^uint32(base+int64(from)), castagnoli, b.encoded[at+4:])
+	data, summed := e.GetData(), len(b.encoded)
+	if len(data) >= spliceBytes {
+		b.splice(data)
+		crc = crc32.Update(crc, castagnoli, data)
+	} else {
+		b.put(data)
 	}
-	b = pad(b, at, frameAlign)
-	crc = crc32.Update(crc, castagnoli, b[summed:])
-	binary.LittleEndian.PutUint32(b[at:], crc)
-	return b
-}
-
-// encodeStepBytes is how much is copied before it is summed, little enough to be in the cache still.
-const encodeStepBytes = 32 << 10
-
-// pad appends zeros until b has a multiple of align bytes behind at.
-func pad(b []byte, at, align int) []byte {
-	for len(b)-at >= 0 && (len(b)-at)%align != 0 {
-		need := align - (len(b)-at)%align
-		b = append(b, zeros[:min(need, len(zeros))]...)
-	}
-	return b
+	b.pad(from, frameAlign)
+	crc = crc32.Update(crc, castagnoli, b.encoded[summed:])
+	binary.LittleEndian.PutUint32(b.encoded[at:], crc)
+	return crc
 }
 
 var zeros [sectorBytes]byte
@@ -100,17 +89,15 @@ func (h *header) verify(payload []byte, salt uint32, offset int64, places []loca
 		if size == 0 {
 			return places, false
 		}
-		sum = addSum(sum, payload[at:])
+		sum = addSum(sum, binary.LittleEndian.Uint32(payload[at:]))
 		places = append(places, location{term: term, offset: uint32(place), word: word})
 		at += size
 	}
 	return places, at == len(payload) && sum == h.payloadSum
 }
 
-// addSum adds the CRC of the entry at b to the sum of a payload.
-func addSum(sum uint32, b []byte) uint32 {
-	return bits.RotateLeft32(sum, 5) ^ binary.LittleEndian.Uint32(b)
-}
+// addSum adds the CRC of an entry to the sum of a payload.
+func addSum(sum, crc uint32) uint32 { return bits.RotateLeft32(sum, 5) ^ crc }
 
 // frameSource is what a frame is encoded from besides its header.
 type frameSource struct {
@@ -132,27 +119,24 @@ func frameBytesOf(h *header, src *frameSource) int64 {
 	return frameHeaderBytes + n
 }
 
-// putFrame appends a whole frame to b. base is the offset in the segment of b[0], a multiple of 8.
+// putFrame appends a whole frame to b, which goes to offset base of the segment, a multiple of 8.
 // It sets the sizes and checksums of h.
-func putFrame(b []byte, h *header, src *frameSource, salt uint32, base int64) []byte {
-	at := len(b)
-	b = append(b, zeros[:frameHeaderBytes]...)
+func putFrame(b *buffer, h *header, src *frameSource, salt uint32, base int64) {
+	from, at := b.size(), len(b.encoded)
+	b.put(zeros[:frameHeaderBytes])
 	if h.has(flagFence) {
-		b = binary.LittleEndian.AppendUint64(b, src.floor)
+		b.encoded = binary.LittleEndian.AppendUint64(b.encoded, src.floor)
 	}
-	b = append(b, src.conf...)
-	h.headBytes = uint32(len(b) - at - frameHeaderBytes)
-	b = pad(b, at, frameAlign)
-	h.payloadSum = crc32.Update(salt, castagnoli, b[at+frameHeaderBytes:])
+	b.put(src.conf)
+	h.headBytes = uint32(b.size() - from - frameHeaderBytes)
+	b.pad(from, frameAlign)
+	h.payloadSum = crc32.Update(salt, castagnoli, b.encoded[at+frameHeaderBytes:])
 	for _, e := range src.entries {
-		start := len(b)
-		b = putEntry(b, e, salt, base)
-		h.payloadSum = addSum(h.payloadSum, b[start:])
+		h.payloadSum = addSum(h.payloadSum, putEntry(b, e, salt, base))
 	}
 	h.entries = uint32(len(src.entries))
-	h.payloadBytes = uint32(len(b) - at - frameHeaderBytes)
-	h.put(b[at:], salt, base+int64(at))
-	return b
+	h.payloadBytes = uint32(b.size() - from - frameHeaderBytes)
+	h.put(b.encoded[at:], salt, base+int64(from))
 }
 
 // confBytes encodes a ConfState; nil for nil.

@@ -199,13 +199,14 @@ func (r *recovery) activate(s *segment, previous *segmentFile, cut place,
 		}
 	}
 	l.sequence = l.putActivationFrames(s, id, end, frames)
-	if _, err := s.file.WriteAt(l.buf, 0); err != nil {
+	if _, err := s.file.WriteVectorAt(l.buf.vector(), 0); err != nil {
 		return fmt.Errorf("wal: write segment %d: %w", s.id, err)
 	}
 	if err := s.file.SyncData(); err != nil {
 		return fmt.Errorf("wal: sync segment %d: %w", s.id, err)
 	}
-	s.end = int64(len(l.buf))
+	s.end = int64(l.buf.size())
+	l.buf.reset()
 	for i := range frames {
 		repoint(&frames[i], s)
 	}

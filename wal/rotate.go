@@ -117,19 +117,20 @@ func (l *Log) putActivationFrames(s *segment, previous uint64, previousEnd int64
 	s.identity, s.firstSequence = l.identity, l.sequence
 	s.salt = saltOf(l.identity.Incarnation, s.id)
 	sequence := l.sequence
-	l.buf = append(l.buf[:0], zeros[:]...)
+	l.buf.reset()
+	l.buf.put(zeros[:])
 	for i := range frames {
 		f := &frames[i]
 		t := l.encodingTip(f.group)
-		f.offset = int64(len(l.buf))
+		f.offset = int64(l.buf.size())
 		f.header.sequence, f.header.previous = sequence, t.sequence
 		t.sequence = sequence
 		sequence++
-		l.buf = putFrame(l.buf, &f.header, &f.source, s.salt, 0)
+		putFrame(&l.buf, &f.header, &f.source, s.salt, 0)
 	}
-	l.buf = pad(l.buf, 0, sectorBytes)
-	s.activationEnd, s.activationLast = int64(len(l.buf)), sequence
-	s.put(l.buf)
+	l.buf.pad(0, sectorBytes)
+	s.activationEnd, s.activationLast = int64(l.buf.size()), sequence
+	s.put(l.buf.encoded)
 	return sequence
 }
 

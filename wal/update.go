@@ -33,6 +33,7 @@ type Update struct {
 	Mark *Mark
 	// Entries are contiguous. An entry at index i discards everything at i and above that the log
 	// had. The first index is at most one above the last index of the log and above the mark. The
-	// log keeps the pointers; nobody changes the entries any more.
+	// log keeps the pointers and writes large data from where it lies; nobody changes the entries
+	// or their data any more, from the call on.
 	Entries []*raftpb.Entry
 }

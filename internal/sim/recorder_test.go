@@ -76,11 +76,21 @@ type recordedFile struct {
 
 func (f *recordedFile) WriteAt(p []byte, off int64) (int, error) {
 	n, err := f.File.WriteAt(p, off)
+	f.note(n, off)
+	return n, err
+}
+
+func (f *recordedFile) WriteVectorAt(parts [][]byte, off int64) (int, error) {
+	n, err := f.File.WriteVectorAt(parts, off)
+	f.note(n, off)
+	return n, err
+}
+
+func (f *recordedFile) note(n int, off int64) {
 	if len(f.r.writes) == writesKept {
 		f.r.writes = append(f.r.writes[:0], f.r.writes[writesKept/2:]...)
 	}
 	f.r.writes = append(f.r.writes, segmentWrite{f.name, off, off + int64(n), f.r.appends})
-	return n, err
 }
 
 // confirmed returns a place that was written at least two appends back and not since, in a file
