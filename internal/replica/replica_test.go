@@ -52,6 +52,8 @@ type cluster struct {
 	transferred []replica.TransferEnd
 	// beforeApplied is called before a node acknowledges entries as applied, when it is not nil.
 	beforeApplied func(id uint64)
+	// hold takes messages off the network, when it is not nil.
+	hold func(*pb.Message) bool
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -121,6 +123,9 @@ func (c *cluster) settle() {
 		}
 		for _, m := range c.network {
 			moved = true
+			if c.hold != nil && c.hold(m) {
+				continue
+			}
 			if c.cores[m.GetTo()] != nil && !c.cut[m.GetFrom()] && !c.cut[m.GetTo()] {
 				err := c.cores[m.GetTo()].Step(m.GetFrom(), m)
 				if err != nil && !errors.Is(err, replica.ErrRefused) {
