@@ -49,7 +49,7 @@ func TestProposeWaitsForRoomAndGoDoesNot(t *testing.T) {
 	}
 	_, err := g.Go([]byte("x")).Wait(background(t))
 	overloaded(t, "Go", err)
-	_, err = g.GoRead(nil, node.Stale).Wait(background(t))
+	_, err = g.GoRead(nil, node.Stale(0)).Wait(background(t))
 	overloaded(t, "GoRead", err)
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
@@ -58,7 +58,7 @@ func TestProposeWaitsForRoomAndGoDoesNot(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the error does not tell that the context ended: %v", err)
 	}
-	_, err = g.Read(short, nil, node.Stale)
+	_, err = g.Read(short, nil, node.Stale(0))
 	overloaded(t, "Read until its context ended", err)
 
 	var waiters sync.WaitGroup

@@ -3,7 +3,6 @@ package node
 import (
 	"fmt"
 	"runtime/debug"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +20,7 @@ type applyTask struct {
 	appended int                 // appends that became durable with them
 	apply    *replica.Apply      // committed entries
 	reads    []replica.ReadRound // confirmed reads
+	sweep    bool                // end the reads whose waiters have left
 	snapshot bool                // cut a snapshot now
 	stop     bool                // end everything that comes from now on
 }
@@ -40,7 +40,7 @@ type applier struct {
 	batch     *replica.Batch // of the entry under way
 	completed int            // of the commands of batch
 	done      func(i int, answer []byte, refusal error)
-	waiting   []replica.ReadRound
+	parked    parked
 	stopped   bool
 	// What was applied since the last snapshot.
 	entriesSince uint64
@@ -60,15 +60,14 @@ func (a *applier) close() {
 	for _, t := range a.end() {
 		a.refuse(&t)
 	}
-	a.refuse(&applyTask{reads: a.waiting})
-	a.waiting = nil
+	a.refuse(&applyTask{reads: a.parked.take()})
 }
 
 func (a *applier) do(task applyTask) {
 	t := &task
 	if t.stop {
 		a.stopped = true
-		t.reads, a.waiting = append(t.reads, a.waiting...), nil
+		t.reads = append(t.reads, a.parked.take()...)
 	}
 	if a.stopped {
 		a.refuse(t)
@@ -93,6 +92,11 @@ func (a *applier) perform(t *applyTask) error {
 		if err := a.restore(t.restore); err != nil {
 			return err
 		}
+		// Before its acknowledgement, behind which more changes are handed out.
+		version := a.directory.Load().Version
+		a.group.post(func(in *contents) {
+			in.events = append(in.events, func(r *replica.Replica) { r.Restored(version) })
+		})
 	}
 	if len(t.acks) > 0 || t.appended > 0 {
 		a.group.acknowledge(t.acks, t.appended)
@@ -106,8 +110,13 @@ func (a *applier) perform(t *applyTask) error {
 		}
 		a.group.acknowledge(t.apply.Done, 0)
 	}
-	a.waiting = append(a.waiting, t.reads...)
+	a.parked.add(t.reads)
 	t.reads = nil
+	if t.sweep {
+		for _, r := range a.parked.sweep() {
+			a.group.finishRead(r, ErrNoLeader)
+		}
+	}
 	if err := a.serveReads(); err != nil {
 		return err
 	}
@@ -196,60 +205,11 @@ func (a *applier) beginAt(at apply.Position) {
 	a.publish()
 }
 
-// serveReads answers the reads whose index is applied. A read leaves the list before user code runs
-// for it, so that it ends once whatever that code does.
-func (a *applier) serveReads() error {
-	applied := a.applied.Load()
-	for i := 0; i < len(a.waiting); {
-		round := &a.waiting[i]
-		if round.Index > applied {
-			i++
-			continue
-		}
-		for len(round.Reads) > 0 {
-			r := round.Reads[0]
-			round.Reads = round.Reads[1:]
-			if err := a.serveRead(r, applied); err != nil {
-				return err
-			}
-		}
-		a.waiting = slices.Delete(a.waiting, i, i+1)
-	}
-	return nil
-}
-
-func (a *applier) serveRead(r replica.Read, applied uint64) error {
-	call, ok := r.(*Call)
-	if !ok {
-		a.group.becomeReady()
-		return nil
-	}
-	if !call.Take() {
-		call.finish(Result{}, ErrNoLeader)
-		return nil
-	}
-	ended := false
-	defer func() {
-		if !ended { // a panic
-			call.finish(Result{}, fmt.Errorf("%w: panic in a query", ErrGroupFailed))
-		}
-	}()
-	answer, err := a.stage.Query(call.payload)
-	ended = true
-	if err != nil {
-		call.finish(Result{}, fmt.Errorf("%w: %w", ErrGroupFailed, err))
-		return fmt.Errorf("node: state machine query: %w", err)
-	}
-	call.finish(Result{Index: applied, Answer: answer}, nil)
-	return nil
-}
-
 // fail stops the group; what the task and the queue still hold is refused.
 func (a *applier) fail(t *applyTask, err error) {
 	a.stopped = true
 	a.group.fail(err)
-	t.reads = append(t.reads, a.waiting...)
-	a.waiting = nil
+	t.reads = append(t.reads, a.parked.take()...)
 	a.refuse(t)
 }
 

@@ -7,16 +7,6 @@ import (
 	"github.com/connectraft/connect/internal/replica"
 )
 
-// ReadLevel says how fresh a read must be.
-type ReadLevel uint8
-
-const (
-	// Linearizable: the answer reflects every command acknowledged anywhere before the read began.
-	Linearizable ReadLevel = iota
-	// Stale: the answer is of this node's present state, however old that is. It asks nobody.
-	Stale
-)
-
 // Result is the answer to a command or a read.
 type Result struct {
 	// Index is the log index of the entry that carried the command; of a read, the index up to
@@ -39,6 +29,7 @@ type Call struct {
 	retry   bool   // to be tried again when the leader changes and it is surely not applied
 	system  bool   // the command is one of the system
 	payload []byte // the command or the query
+	level   ReadLevel
 	// The command's place in its session; 0 without one.
 	session, sequence, acked uint64
 
@@ -106,6 +97,7 @@ func (c *Call) Wait(ctx context.Context) (Result, error) {
 	case <-ctx.Done():
 	}
 	if c.state.CompareAndSwap(callQueued, callAbandoned) {
+		c.group.apply.sweepSoon()
 		return Result{}, c.group.waitError(ctx)
 	}
 	return Result{}, unknown(context.Cause(ctx).Error())

@@ -141,30 +141,6 @@ func (g *Group) queue(c *Call) *Call {
 	return c
 }
 
-// GoRead queues a read and returns at once. It may be asked on any node.
-func (g *Group) GoRead(query []byte, level ReadLevel) *Call {
-	c := newCall(g, query)
-	if err := g.admit(c); err != nil {
-		c.refuse(err)
-		return c
-	}
-	return g.queueRead(c, level)
-}
-
-// queueRead gives an admitted read to the stage that serves its level.
-func (g *Group) queueRead(c *Call, level ReadLevel) *Call {
-	taken := false
-	if level == Stale {
-		taken = g.apply.put(applyTask{reads: []replica.ReadRound{{Reads: []replica.Read{c}}}})
-	} else {
-		taken = g.post(func(in *contents) { in.reads = append(in.reads, c) })
-	}
-	if !taken {
-		c.finish(Result{}, ErrClosed)
-	}
-	return c
-}
-
 // Propose replicates a command and returns the state machine's answer. The command's memory passes
 // to the node. While there is no room it waits, behind those who came before. A command that a change
 // of leader has surely lost is tried again until ctx ends. [AdviceOf] tells what an error means.
@@ -172,20 +148,6 @@ func (g *Group) Propose(ctx context.Context, command []byte) (Result, error) {
 	c := newCall(g, command)
 	c.retry = true
 	return g.run(ctx, c)
-}
-
-// Read answers a query from the state machine, as fresh as level says. While there is no room it
-// waits, as Propose does.
-func (g *Group) Read(ctx context.Context, query []byte, level ReadLevel) (Result, error) {
-	c := newCall(g, query)
-	err := g.check(c)
-	if err == nil {
-		err = g.awaitAdmission(ctx, c)
-	}
-	if err != nil {
-		return Result{}, err
-	}
-	return g.queueRead(c, level).Wait(ctx)
 }
 
 // ID returns the id of the group.
@@ -357,7 +319,8 @@ func (g *Group) collect() {
 			g.awaitRoom()
 			return
 		}
-		g.carry(g.core.Ready(time.Now().UnixNano()))
+		now := time.Now()
+		g.carry(g.core.Ready(now.UnixNano(), int64(now.Sub(g.node.started))))
 	}
 }
 
@@ -598,8 +561,3 @@ func roleName(s raft.StateType) string {
 	}
 	return "follower"
 }
-
-// probe is the node's own first read of a group.
-type probe struct{ group *Group }
-
-func (p probe) Withdrawn() bool { return false }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 
@@ -50,6 +51,7 @@ type Node struct {
 
 	starting   sync.WaitGroup // groups that begin
 	background sync.WaitGroup // transfers and snapshots
+	started    time.Time      // the zero of its monotonic clock
 	ctx        context.Context
 	cancel     context.CancelFunc
 	closing    atomic.Bool
@@ -70,8 +72,9 @@ func Open(options Options) (*Node, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{options: o, log: o.Logger.With("node", o.ID), stopping: make(chan struct{}),
-		ready: make(chan ready, readyChannelSize), done: make(chan struct{}),
+	n := &Node{options: o, log: o.Logger.With("node", o.ID), started: time.Now(),
+		stopping: make(chan struct{}),
+		ready:    make(chan ready, readyChannelSize), done: make(chan struct{}),
 		fetches: make(chan struct{}, fetchesAtOnce)}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.openStorage(); err != nil {
@@ -228,6 +231,7 @@ func (g *Group) begin(fence uint64) error {
 			return err
 		}
 	}
+	begins := g.isNew()
 	if err := g.bootstrap(); err != nil {
 		return err
 	}
@@ -253,6 +257,9 @@ func (g *Group) begin(fence uint64) error {
 		Storage: &storage{Group: g.wal, snapshots: &g.snapshots, hardState: state,
 			confState: g.apply.directory.Load().State},
 		Applied:       g.apply.applied.Load(),
+		Version:       g.apply.directory.Load().Version,
+		Lease:         n.options.lease(),
+		Begins:        begins && fence == 0,
 		EntryBytes:    n.options.EntryBytes,
 		InflightBytes: uint64(n.options.InflightBytes),
 		AppendsAhead:  appendsAhead,

@@ -209,7 +209,7 @@ func (c *testCluster) agree() uint64 {
 	c.within("every node has the same state", func() bool {
 		answers = map[string]bool{}
 		for _, g := range c.groups {
-			r, err := g.Read(background(c.t), nil, node.Stale)
+			r, err := g.Read(background(c.t), nil, node.Stale(0))
 			if err != nil {
 				c.t.Fatal(err)
 			}

@@ -185,7 +185,7 @@ func TestBrokenQueryEndsItsReadOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			call := g.GoRead(nil, node.Stale)
+			call := g.GoRead(nil, node.Stale(0))
 			c.within("the group stops", func() bool { return g.Status().Failed != "" })
 			closed := make(chan struct{})
 			go func() {

@@ -126,8 +126,8 @@ func (r *Replica) Pending() (queued, placed []Proposal) {
 // PendingReads takes every read that waits for its index.
 func (r *Replica) PendingReads() []Read {
 	r.reads.retry()
-	waiting := r.reads.waiting
-	r.reads.waiting = nil
+	waiting := append(r.reads.waiting, r.reads.arrived...)
+	r.reads.waiting, r.reads.arrived = nil, nil
 	for _, round := range r.out.Reads {
 		waiting = append(waiting, round.Reads...)
 	}

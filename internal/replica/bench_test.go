@@ -39,7 +39,7 @@ func newBenchLeader(b *testing.B) *benchLeader {
 	check(s.SetHardState(&pb.HardState{Term: new(uint64(1)), Vote: new(uint64(0)),
 		Commit: new(uint64(1))}))
 	core, err := replica.New(replica.Config{Group: 1, ID: 1, ElectionTicks: 10, HeartbeatTicks: 1,
-		Storage: s, Applied: 1, EntryBytes: 1 << 20, InflightBytes: 64 << 20, AppendsAhead: 4,
+		Storage: s, Applied: 1, Begins: true, EntryBytes: 1 << 20, InflightBytes: 64 << 20, AppendsAhead: 4,
 		Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}})
 	check(err)
 	l := &benchLeader{core: core, store: s}
@@ -54,7 +54,7 @@ func newBenchLeader(b *testing.B) *benchLeader {
 // run carries effects until nothing moves.
 func (l *benchLeader) run(b *testing.B) {
 	for l.core.HasReady() {
-		rd := l.core.Ready(1)
+		rd := l.core.Ready(1, 1)
 		if a := rd.Append; a != nil {
 			if err := l.store.Append(a.Entries); err != nil {
 				b.Fatal(err)

@@ -47,7 +47,7 @@ func TestFencedReplicaNeitherVotesNorCampaigns(t *testing.T) {
 		c.cores[3].Tick()
 	}
 	for c.cores[3].HasReady() {
-		if rd := c.cores[3].Ready(0); len(rd.Messages) != 0 {
+		if rd := c.cores[3].Ready(0, 0); len(rd.Messages) != 0 {
 			t.Errorf("a fenced replica sent %v", rd.Messages)
 		}
 	}

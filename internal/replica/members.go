@@ -259,6 +259,7 @@ func (r *Replica) applyChange(e *pb.Entry) (*pb.ConfState, error) {
 	}
 	state := r.rn.ApplyConfChange(c)
 	r.members.state, r.members.version = state, e.GetIndex()
+	r.reads.revoke()
 	return state, nil
 }
 
@@ -304,8 +305,8 @@ func (m *members) noteChanges(entries []*pb.Entry) {
 	}
 }
 
-// Restored says which version the membership in the snapshot has that was just restored. It comes with
-// the acknowledgement of the snapshot.
+// Restored says which version the membership in the snapshot has that was just restored. It comes
+// before the acknowledgement of the snapshot, or no Ready comes between them.
 func (r *Replica) Restored(version uint64) { r.members.version = version }
 
 // Members returns the configuration as of the last entry handed out to be applied; it is not to be

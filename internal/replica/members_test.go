@@ -229,8 +229,9 @@ func TestCommittedChangeThatIsInvalid(t *testing.T) {
 			must(t, c.stores[1].SetHardState(&pb.HardState{Term: new(uint64(1)),
 				Vote: new(uint64(0)), Commit: new(uint64(2))}))
 			c.restart(1)
-			c.settle()
-			c.elect(1)
+			for range 30 {
+				c.tick()
+			}
 			if len(c.members[1]) != 0 || fmt.Sprint(c.cores[1].Members().GetVoters()) != "[1]" {
 				t.Errorf("members %v, now %v", c.members[1], c.cores[1].Members())
 			}

@@ -23,7 +23,7 @@ func TestSingleVoterReadsWhatItHadAcknowledged(t *testing.T) {
 	must(t, s.SetHardState(&pb.HardState{Term: new(uint64(1)), Vote: new(uint64(1)),
 		Commit: new(uint64(1))}))
 	core, err := replica.New(replica.Config{Group: 1, ID: 1, ElectionTicks: 10, HeartbeatTicks: 1,
-		Storage: s, Applied: 1, EntryBytes: 64, InflightBytes: 1 << 20, AppendsAhead: 4,
+		Storage: s, Applied: 1, Begins: true, EntryBytes: 64, InflightBytes: 1 << 20, AppendsAhead: 4,
 		Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}})
 	must(t, err)
 	c.cores, c.stores[1] = map[uint64]*replica.Replica{1: core}, s
@@ -33,7 +33,7 @@ func TestSingleVoterReadsWhatItHadAcknowledged(t *testing.T) {
 	must(t, core.Campaign())
 	for range 100 {
 		for core.HasReady() {
-			c.carry(1, core.Ready(0))
+			c.carry(1, core.Ready(0, 0))
 		}
 	}
 	if index, ok := c.reads[early]; !ok || index < 2 {

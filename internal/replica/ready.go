@@ -62,14 +62,16 @@ type Lost struct {
 	Unknown bool
 }
 
-// Ready packs what is queued and hands out what there is to do; now is the wall clock in ns, put
-// into new entries. Nothing is called between HasReady and Ready.
-func (r *Replica) Ready(now int64) Ready {
+// Ready packs what is queued and hands out what there is to do. wall is the wall clock in ns, put into
+// new entries; mono a clock in ns that never goes back, which ages rounds of reads. Both are read
+// after the last call of Read. Nothing is called between HasReady and Ready.
+func (r *Replica) Ready(wall, mono int64) Ready {
 	out := &r.out
 	r.proposeChange()
-	r.propose(now, out)
+	r.propose(wall, out)
+	r.sortReads(mono, out)
 	if leader := r.reader(); r.reads.startable(leader) {
-		r.rn.ReadIndex(readID(r.reads.start(leader)))
+		r.rn.ReadIndex(readID(r.reads.start(leader, r.term, mono)))
 	}
 	if r.rn.HasReady() {
 		r.collect(out)
@@ -94,13 +96,16 @@ func (r *Replica) collect(out *Ready) {
 		default:
 			// What raft passes on for another node (a ReadIndex that went to the wrong one) would be
 			// refused: its sender asks again.
+			if m.GetType() == pb.MsgTimeoutNow {
+				r.forced = m.GetTerm()
+			}
 			if m.GetFrom() == r.config.ID {
 				out.Messages = append(out.Messages, m)
 			}
 		}
 	}
 	for _, state := range rd.ReadStates {
-		if round, ok := r.reads.confirm(state); ok {
+		if round, ok := r.reads.confirm(state); ok && len(round.Reads) > 0 {
 			out.Reads = append(out.Reads, round)
 		}
 	}

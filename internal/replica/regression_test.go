@@ -116,7 +116,7 @@ func TestFenceStandsUntilTheSnapshotIsDurable(t *testing.T) {
 			Index: new(uint64(50)), Term: new(uint64(9)),
 			ConfState: &pb.ConfState{Voters: []uint64{1, 2, 3}}}}}))
 	for c.cores[3].HasReady() {
-		rd := c.cores[3].Ready(0)
+		rd := c.cores[3].Ready(0, 0)
 		if rd.Unfenced && rd.Append != nil && rd.Append.Snapshot != nil {
 			t.Error("the fence was lifted together with the append that is to make it true")
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -34,12 +35,6 @@ type Proposal interface {
 	Local() bool
 }
 
-// Read is a linearizable read waiting for its index.
-type Read interface {
-	// Withdrawn reports whether the waiter has left.
-	Withdrawn() bool
-}
-
 // Config says how a replica begins.
 type Config struct {
 	Group, ID      uint64
@@ -51,6 +46,13 @@ type Config struct {
 	EntryBytes     int    // commands are packed into entries of about this size
 	InflightBytes  uint64 // of appends to one peer, and of uncommitted entries
 	AppendsAhead   int    // appends of new entries handed out and not yet durable, at most
+	// Lease is how long the leader may answer reads after the beginning of a round: at most
+	// ElectionTicks-2 times the tick, less what the clocks of the members may differ in speed. 0 =
+	// every read takes a round.
+	Lease time.Duration
+	// Begins is set in the life of a node in which the group has begun there: only then has no
+	// earlier life heard of a leader, and the replica may vote at once.
+	Begins bool
 	// ReadSeed is where the ids of read rounds begin. It must differ between the lives of a
 	// node: an answer to a round of the life before must not confirm a read of this one.
 	ReadSeed uint64
@@ -91,8 +93,12 @@ type Replica struct {
 	members  members
 	transfer transfer
 	reads    reads
-	fence    uint64 // as Config.Fence, 0 when it is lifted
-	fault    error
+	// silence is for how many ticks the replica votes for nobody but a forced candidate.
+	silence int
+	// forced is the last term in which this replica, as the leader, has forced an election.
+	forced uint64
+	fence  uint64 // as Config.Fence, 0 when it is lifted
+	fault  error
 	// out is the Ready under construction. It is a field so that Pending finds what is in it when
 	// raft panics half way.
 	out Ready
@@ -138,8 +144,13 @@ func New(config Config) (*Replica, error) {
 	if err != nil {
 		return nil, fmt.Errorf("replica: group %d: %w", config.Group, err)
 	}
+	silence := config.ElectionTicks
+	if config.Begins {
+		silence = 0
+	}
 	status := rn.BasicStatus()
 	return &Replica{
+		silence: silence,
 		config:  config,
 		rn:      rn,
 		role:    status.RaftState,
@@ -158,6 +169,7 @@ func (r *Replica) Tick() {
 	if r.fence == 0 {
 		r.rn.Tick()
 	}
+	r.silence = max(0, r.silence-1)
 	r.stalled, r.held = false, false
 	r.reads.tick(r.config.ElectionTicks)
 	r.tickTransfer()
@@ -168,6 +180,8 @@ func (r *Replica) Tick() {
 // leader for long would collect them.
 func (r *Replica) Sweep() (proposals []Proposal, reads []Read) {
 	r.queue, proposals = sweep(r.queue)
+	r.reads.waiting = append(r.reads.waiting, r.reads.arrived...)
+	r.reads.arrived = nil
 	r.reads.waiting, reads = sweep(r.reads.waiting)
 	return proposals, reads
 }
@@ -192,6 +206,10 @@ func sweep[T interface{ Withdrawn() bool }](list []T) (waiting, left []T) {
 func (r *Replica) Step(from uint64, m *pb.Message) error {
 	if err := r.admit(from, m); err != nil {
 		return err
+	}
+	r.hear(m)
+	if r.keepsSilent(m) {
+		return nil // raft does the same when it knows of the leader
 	}
 	if err := r.rn.Step(m); err != nil && !errors.Is(err, raft.ErrProposalDropped) &&
 		!errors.Is(err, raft.ErrStepPeerNotFound) {
@@ -236,8 +254,8 @@ func (r *Replica) Return(unsent []Proposal) {
 	r.held = true
 }
 
-// Read queues linearizable reads; one round of ReadIndex serves all that wait.
-func (r *Replica) Read(waiting []Read) { r.reads.waiting = append(r.reads.waiting, waiting...) }
+// Read queues reads. One round of ReadIndex serves all that wait for one.
+func (r *Replica) Read(arrived []Read) { r.reads.arrived = append(r.reads.arrived, arrived...) }
 
 // Unreachable says that messages to a peer were lost.
 func (r *Replica) Unreachable(peer uint64) { r.rn.ReportUnreachable(peer) }
@@ -252,12 +270,18 @@ func (r *Replica) SnapshotSent(peer uint64, err error) {
 	r.rn.ReportSnapshot(peer, raft.SnapshotFinish)
 }
 
-// Campaign makes the replica stand for election at once.
-func (r *Replica) Campaign() error { return r.rn.Campaign() }
+// Campaign makes the replica stand for election at once. It is refused while the leader that was
+// heard of last may hold a lease.
+func (r *Replica) Campaign() error {
+	if r.silence > 0 {
+		return errSilent
+	}
+	return r.rn.Campaign()
+}
 
 // HasReady reports whether Ready has anything to hand out.
 func (r *Replica) HasReady() bool {
-	return r.rn.HasReady() || r.reads.startable(r.reader()) || r.queueMoves() || r.changeMoves() ||
+	return r.rn.HasReady() || len(r.reads.arrived) > 0 || r.reads.startable(r.reader()) || r.queueMoves() || r.changeMoves() ||
 		r.out.Unfenced || len(r.out.Lost) > 0 || len(r.out.Changes) > 0 || r.out.Transferred != nil
 }
 

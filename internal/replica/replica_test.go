@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -27,9 +28,16 @@ func (c *command) Release()                 { c.took = false }
 func (c *command) Withdrawn() bool          { return c.withdrawn }
 func (c *command) Local() bool              { return c.local }
 
-type read struct{ withdrawn bool }
+type read struct {
+	withdrawn bool
+	freshness replica.Freshness
+}
 
-func (r *read) Withdrawn() bool { return r.withdrawn }
+func (r *read) Withdrawn() bool              { return r.withdrawn }
+func (r *read) Freshness() replica.Freshness { return r.freshness }
+
+// lease is that of the cores of the tests, whose ticks take 100 ms.
+const lease = 800 * time.Millisecond
 
 // cluster is three cores whose effects are carried by hand: in order, at once, nothing lost unless
 // a link is cut.
@@ -39,6 +47,7 @@ type cluster struct {
 	stores  map[uint64]*raft.MemoryStorage
 	cut     map[uint64]bool // messages from and to these nodes are lost
 	network []*pb.Message
+	mono    int64 // all nodes' monotonic clock
 
 	applied map[uint64][]string           // commands, by node
 	done    map[replica.Proposal]uint64   // completed on the proposing node, with the index
@@ -75,7 +84,7 @@ func (c *cluster) restart(id uint64) {
 	must(c.t, err)
 	core, err := replica.New(replica.Config{Group: 1, ID: id, ElectionTicks: 10, HeartbeatTicks: 1,
 		Storage: c.stores[id], Applied: 1, Version: 1, EntryBytes: 64, InflightBytes: 1 << 20,
-		AppendsAhead: 4, ReadSeed: id << 40,
+		AppendsAhead: 4, ReadSeed: id << 40, Lease: lease,
 		Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}})
 	must(c.t, err)
 	if len(members.GetVoters()) == 0 {
@@ -89,7 +98,7 @@ func (c *cluster) restart(id uint64) {
 func (c *cluster) begin(id uint64, voters ...uint64) {
 	s := raft.NewMemoryStorage()
 	config := replica.Config{Group: 1, ID: id, ElectionTicks: 10, HeartbeatTicks: 1, Storage: s,
-		EntryBytes: 64, InflightBytes: 1 << 20, AppendsAhead: 4, ReadSeed: id << 32,
+		EntryBytes: 64, InflightBytes: 1 << 20, AppendsAhead: 4, ReadSeed: id << 32, Begins: true, Lease: lease,
 		Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}}
 	if len(voters) > 0 {
 		must(c.t, s.ApplySnapshot(&pb.Snapshot{Metadata: &pb.SnapshotMetadata{Index: new(uint64(1)),
@@ -118,7 +127,7 @@ func (c *cluster) settle() {
 		for _, id := range slices.Sorted(maps.Keys(c.cores)) {
 			for c.cores[id].HasReady() {
 				moved = true
-				c.carry(id, c.cores[id].Ready(int64(len(c.network))))
+				c.carry(id, c.cores[id].Ready(int64(len(c.network)), c.mono))
 			}
 		}
 		for _, m := range c.network {

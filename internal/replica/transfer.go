@@ -45,6 +45,7 @@ func (r *Replica) Transfer(to uint64) error {
 		return fmt.Errorf("%w: node %d", ErrTransferTarget, to)
 	}
 	r.transfer = transfer{to: to}
+	r.reads.revoke()
 	r.rn.TransferLeader(to)
 	return nil
 }

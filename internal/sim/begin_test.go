@@ -33,6 +33,7 @@ func (g *group) begin(fence uint64) error {
 			return err
 		}
 	}
+	begins := g.isNew()
 	if err := g.bootstrap(); err != nil {
 		return err
 	}
@@ -58,6 +59,8 @@ func (g *group) begin(fence uint64) error {
 		HeartbeatTicks: c.heartbeatTicks,
 		Storage:        &storage{Group: g.wal, g: g, hardState: state, confState: g.apply.stage.Position().Members},
 		Applied:        g.apply.applied,
+		Version:        g.apply.stage.Directory().Version,
+		Begins:         begins && fence == 0,
 		EntryBytes:     c.entryBytes,
 		InflightBytes:  c.inflightBytes,
 		AppendsAhead:   appendsAhead,

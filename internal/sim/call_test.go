@@ -44,6 +44,9 @@ func (c *call) Release()        { c.state = callQueued }
 func (c *call) Withdrawn() bool { return c.state == callAbandoned }
 func (c *call) Local() bool     { return c.relay != nil }
 
+// Freshness is that of linearizable reads; those that ask nobody never get to a core.
+func (c *call) Freshness() replica.Freshness { return replica.Freshness{} }
+
 // finish ends an admitted call.
 func (c *call) finish(r node.Result, err error) {
 	c.g.inflight--

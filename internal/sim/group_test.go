@@ -164,7 +164,7 @@ func (g *group) collect() {
 			}
 			return
 		}
-		g.carry(g.core.Ready(g.p.h.local()))
+		g.carry(g.core.Ready(g.p.h.local(), g.p.h.mono()))
 	}
 }
 
@@ -222,7 +222,8 @@ func (g *group) observe(changed bool) {
 
 type probe struct{ g *group }
 
-func (p probe) Withdrawn() bool { return false }
+func (p probe) Withdrawn() bool              { return false }
+func (p probe) Freshness() replica.Freshness { return replica.Freshness{} }
 
 // send is Group.send.
 func (g *group) send(messages []*pb.Message) {

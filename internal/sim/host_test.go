@@ -23,6 +23,7 @@ type host struct {
 	// The clock: local = localBase + (now - since) * rate.
 	localBase, since int64
 	rate             float64
+	jumped           int64
 
 	pausedUntil  int64    // nothing happens on this host before
 	stalledUntil int64    // its disk answers nothing before
@@ -90,9 +91,13 @@ func (h *host) local() int64 {
 	return h.localBase + int64(float64(h.w.now-h.since)*h.rate)
 }
 
+// mono is local without the jumps.
+func (h *host) mono() int64 { return h.local() - h.jumped }
+
 // setClock changes the clock's rate and moves it by jump.
 func (h *host) setClock(rate float64, jump time.Duration) {
 	h.localBase, h.since, h.rate = h.local()+int64(jump), h.w.now, rate
+	h.jumped += int64(jump)
 }
 
 func (h *host) note(what string, values ...uint64) { h.w.trace.note(what, h.id, 0, values...) }
