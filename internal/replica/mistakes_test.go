@@ -22,7 +22,7 @@ func (c *cluster) next(id uint64) replica.Ready {
 	if !c.cores[id].HasReady() {
 		c.t.Fatalf("node %d has nothing to do", id)
 	}
-	return c.cores[id].Ready(1)
+	return c.cores[id].Ready(1, 1)
 }
 
 // promises reports whether a message tells a peer what must survive a crash.
@@ -172,7 +172,7 @@ func TestMistake04RefusedChangeTakenForAccepted(t *testing.T) {
 			leader = id
 			c.cores[id].ChangeMembers(early)
 			for c.cores[id].HasReady() {
-				c.carry(id, c.cores[id].Ready(1))
+				c.carry(id, c.cores[id].Ready(1, 1))
 			}
 		}
 	}

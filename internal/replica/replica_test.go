@@ -59,6 +59,7 @@ type cluster struct {
 	members     map[uint64][]replica.Membership // by node
 	changes     []replica.ChangeEnd             // that were not applied
 	transferred []replica.TransferEnd
+	configure   func(*replica.Config) // changes the configuration of cores that begin, when not nil
 	// beforeApplied is called before a node acknowledges entries as applied, when it is not nil.
 	beforeApplied func(id uint64)
 	// hold takes messages off the network, when it is not nil.
@@ -82,10 +83,14 @@ func newCluster(t *testing.T) *cluster {
 func (c *cluster) restart(id uint64) {
 	_, members, err := c.stores[id].InitialState()
 	must(c.t, err)
-	core, err := replica.New(replica.Config{Group: 1, ID: id, ElectionTicks: 10, HeartbeatTicks: 1,
+	config := replica.Config{Group: 1, ID: id, ElectionTicks: 10, HeartbeatTicks: 1,
 		Storage: c.stores[id], Applied: 1, Version: 1, EntryBytes: 64, InflightBytes: 1 << 20,
 		AppendsAhead: 4, ReadSeed: id << 40, Lease: lease,
-		Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}})
+		Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}}
+	if c.configure != nil {
+		c.configure(&config)
+	}
+	core, err := replica.New(config)
 	must(c.t, err)
 	if len(members.GetVoters()) == 0 {
 		c.t.Fatalf("node %d restarts without members", id)
@@ -106,6 +111,9 @@ func (c *cluster) begin(id uint64, voters ...uint64) {
 		must(c.t, s.SetHardState(&pb.HardState{Term: new(uint64(1)), Vote: new(uint64(0)),
 			Commit: new(uint64(1))}))
 		config.Applied, config.Version = 1, 1
+	}
+	if c.configure != nil {
+		c.configure(&config)
 	}
 	core, err := replica.New(config)
 	must(c.t, err)

@@ -1,0 +1,55 @@
+package replica_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/connectraft/connect/internal/replica"
+)
+
+func TestTransferEnds(t *testing.T) {
+	c := newCluster(t)
+	c.elect(1)
+	must(t, c.cores[1].Transfer(3))
+	if err := c.cores[1].Transfer(2); !errors.Is(err, replica.ErrTransferPending) {
+		t.Errorf("a second transfer: %v", err)
+	}
+	c.settle()
+	if len(c.transferred) != 1 || c.transferred[0] != (replica.TransferEnd{To: 3}) {
+		t.Errorf("transfers: %v", c.transferred)
+	}
+	if got := c.cores[1].Status().Leader; got != 3 {
+		t.Errorf("leader %d", got)
+	}
+	if err := c.cores[1].Transfer(2); !errors.Is(err, replica.ErrNotLeader) {
+		t.Errorf("a follower's transfer: %v", err)
+	}
+	for _, to := range []uint64{3, 9} {
+		if err := c.cores[3].Transfer(to); !errors.Is(err, replica.ErrTransferTarget) {
+			t.Errorf("transfer to %d: %v", to, err)
+		}
+	}
+}
+
+// Commands rest while a transfer is under way, and go on when the target does not answer.
+func TestTransferThatFails(t *testing.T) {
+	c := newCluster(t)
+	c.elect(1)
+	c.cut[3] = true
+	must(t, c.cores[1].Transfer(3))
+	p := &command{data: "a"}
+	c.cores[1].Propose(proposals(p))
+	c.settle()
+	if c.done[p] != 0 || len(c.transferred) != 0 {
+		t.Fatalf("before the end: done %d, transfers %v", c.done[p], c.transferred)
+	}
+	for range 10 {
+		c.tick()
+	}
+	if len(c.transferred) != 1 || !errors.Is(c.transferred[0].Err, replica.ErrTransferFailed) {
+		t.Errorf("transfers: %v", c.transferred)
+	}
+	if c.done[p] == 0 {
+		t.Error("the command still rests")
+	}
+}
