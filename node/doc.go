@@ -27,6 +27,10 @@
 // anywhere. A node that was killed at any moment comes back by itself from its own log. If a sync
 // of the disk fails, the node stops for good and acknowledges nothing more.
 //
-// Not guaranteed: that a command whose outcome is Unknown was not applied; that a read at level
-// Stale is recent.
+// A read under a [Lease] reflects the same while the clocks of the members run at the same speed,
+// within a tenth, and are not set back or stopped; one that is [Stale] by a given age reflects what
+// was acknowledged so long ago.
+//
+// Not guaranteed: that a command whose outcome is Unknown was not applied; that a read of the present
+// state, Stale(0), is recent.
 package node
