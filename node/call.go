@@ -15,8 +15,9 @@ type Result struct {
 	Answer []byte // of the state machine; belongs to the caller
 }
 
-// The life of a call: queued -> taken (given to the log, or to the leader) or abandoned (its waiter
-// left while it was queued). The winner of the change from queued decides the outcome.
+// The life of a call: queued -> taken (given to the log, or to the leader) -> queued again when it is
+// to be tried again, and abandoned from either when its waiter leaves. The winner of the change from
+// queued decides the outcome; a taken call that is abandoned goes its way, but is not tried again.
 const (
 	callQueued uint32 = iota
 	callTaken
@@ -30,8 +31,7 @@ type Call struct {
 	system  bool   // the command is one of the system
 	payload []byte // the command or the query
 	level   ReadLevel
-	// The command's place in its session; 0 without one.
-	session, sequence, acked uint64
+	place   *place // of a command in its session; nil without one
 
 	result Result
 	err    error
@@ -46,10 +46,21 @@ func newCall(g *Group, payload []byte) *Call {
 	return &Call{group: g, payload: payload, done: make(chan struct{}, 1)}
 }
 
+// newSystemCall makes a call of a command that is not for the state machine. Such commands may be
+// tried again after any outcome.
+func newSystemCall(g *Group, command []byte) *Call {
+	c := newCall(g, command)
+	c.system, c.retry = true, true
+	return c
+}
+
 // Command returns the command; it is part of the core's view of a proposal.
 func (c *Call) Command() replica.Command {
-	return replica.Command{Session: c.session, Sequence: c.sequence, Acked: c.acked,
-		System: c.system, Data: c.payload}
+	if p := c.place; p != nil {
+		return replica.Command{Session: p.session, Sequence: p.sequence, Acked: p.acked,
+			Data: c.payload}
+	}
+	return replica.Command{System: c.system, Data: c.payload}
 }
 
 // Take claims the call for the log; false means that its waiter has left and it must not be
@@ -59,14 +70,22 @@ func (c *Call) Take() bool { return c.state.CompareAndSwap(callQueued, callTaken
 // Local reports whether the call may only be proposed by this node itself.
 func (c *Call) Local() bool { return c.relay != nil }
 
-// Release puts a call back that was taken but surely not proposed, so that it can be tried again.
-func (c *Call) Release() { c.state.Store(callQueued) }
+// Release puts a call back that was taken but surely not proposed, so that it can be tried again. It
+// stays abandoned when its waiter has left.
+func (c *Call) Release() { c.state.CompareAndSwap(callTaken, callQueued) }
 
-// Withdrawn reports whether the call's waiter has left before it was taken.
+// Withdrawn reports whether the call's waiter has left.
 func (c *Call) Withdrawn() bool { return c.state.Load() == callAbandoned }
 
-// finish ends an admitted call; it is called exactly once.
+// finish ends an admitted call; it is called exactly once. A command of a session may be tried again
+// instead, and finishes later.
 func (c *Call) finish(r Result, err error) {
+	if err != nil && c.place != nil {
+		if c.repeat(err) {
+			return
+		}
+		err = c.place.verdict(err)
+	}
 	c.group.admission.leave(len(c.payload))
 	c.end(r, err)
 }
@@ -76,6 +95,9 @@ func (c *Call) refuse(err error) { c.end(Result{}, err) }
 
 func (c *Call) end(r Result, err error) {
 	c.result, c.err = r, err
+	if c.place != nil && c.place.owner != nil {
+		c.place.owner.finished(c.place.sequence)
+	}
 	if c.relay != nil {
 		c.relay.finished()
 		return
@@ -96,9 +118,13 @@ func (c *Call) Wait(ctx context.Context) (Result, error) {
 		return c.result, c.err
 	case <-ctx.Done():
 	}
-	if c.state.CompareAndSwap(callQueued, callAbandoned) {
-		c.group.apply.sweepSoon()
-		return Result{}, c.group.waitError(ctx)
+	for {
+		if c.state.CompareAndSwap(callQueued, callAbandoned) {
+			c.group.apply.sweepSoon()
+			return Result{}, c.place.verdict(c.group.waitError(ctx))
+		}
+		if c.state.CompareAndSwap(callTaken, callAbandoned) {
+			return Result{}, unknown(context.Cause(ctx).Error())
+		}
 	}
-	return Result{}, unknown(context.Cause(ctx).Error())
 }

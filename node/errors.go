@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/connectraft/connect/internal/apply"
 )
 
 // Errors of commands and reads. [AdviceOf] tells whether the command may have been applied, whether
@@ -26,6 +28,17 @@ var (
 	ErrGroupFailed = errors.New("node: group failed")
 	// ErrGroupRemoved: the group was removed from the cluster, and its id never returns. Not applied.
 	ErrGroupRemoved = errors.New("node: group removed")
+	// ErrSessionExpired: the session does not exist (any more): it was closed, not used for an hour,
+	// or made room for newer ones. This submission was not applied; whether an earlier one of the
+	// same sequence was cannot be found out any more. Open another session.
+	ErrSessionExpired = apply.ErrSessionExpired
+	// ErrSequenceTooOld: the session has acknowledged the answer to this sequence, or given it up.
+	// This submission was not applied; an earlier one may have been.
+	ErrSequenceTooOld = apply.ErrSequenceTooOld
+	// ErrSessionFull: the session has 1,024 sequences or 1 MiB of answers that it has not
+	// acknowledged. This submission was not applied; repeat it under the same sequence with a newer
+	// acknowledgement.
+	ErrSessionFull = apply.ErrSessionFull
 	// ErrUnknown: the command was given to the log and its fate was not learned in time: it may
 	// have been applied, it may yet be, or never. Repeat it only if it can be applied twice.
 	ErrUnknown = errors.New("node: outcome unknown")
@@ -85,16 +98,22 @@ type Advice struct {
 
 // advices has what is known about each error. What matches none of them is unknown.
 //
-//	error            applied?  the same bytes again     ask
-//	ErrUnknown       perhaps   only if twice is harmless
-//	ErrNoLeader      no        yes                      anyone, later
-//	ErrOverloaded    no        yes                      anyone, later
-//	ErrDiskFull      no        yes                      anyone, later
-//	ErrTooLarge      no        of no use
-//	ErrClosed        no        yes                      another node
-//	ErrGroupFailed   no        yes                      another node
-//	ErrGroupRemoved  no        of no use
-//	NotLeaderError   no        yes                      the leader it names, or anyone
+//	error              applied?  the same bytes again     ask
+//	ErrUnknown         perhaps   only if twice is harmless
+//	ErrNoLeader        no        yes                      anyone, later
+//	ErrOverloaded      no        yes                      anyone, later
+//	ErrDiskFull        no        yes                      anyone, later
+//	ErrTooLarge        no        of no use
+//	ErrClosed          no        yes                      another node
+//	ErrGroupFailed     no        yes                      another node
+//	ErrGroupRemoved    no        of no use
+//	ErrSessionExpired  no        no, not even under another sequence
+//	ErrSequenceTooOld  perhaps   no
+//	ErrSessionFull     no        yes, the same sequence   anyone, later
+//	NotLeaderError     no        yes                      the leader it names, or anyone
+//
+// What is said of a command of a session is said of one submission of it; an earlier one of the same
+// sequence may have been applied. [Session] minds that, and callers of Group.GoSession do.
 var advices = []struct {
 	err error
 	Advice
@@ -107,6 +126,9 @@ var advices = []struct {
 	{ErrClosed, Advice{NotApplied, true, AskAnother, 0}},
 	{ErrGroupFailed, Advice{NotApplied, true, AskAnother, 0}},
 	{ErrGroupRemoved, Advice{NotApplied, true, AskNobody, 0}},
+	{ErrSessionExpired, Advice{NotApplied, false, AskNobody, 0}},
+	{ErrSequenceTooOld, Advice{Unknown, false, AskNobody, 0}},
+	{ErrSessionFull, Advice{NotApplied, true, AskAnyone, 0}},
 }
 
 // AdviceOf says what the error of Wait, Propose, Read or another call of a group means. nil is

@@ -128,6 +128,7 @@ func (g *Group) run(ctx context.Context, c *Call) (Result, error) {
 		err = g.awaitAdmission(ctx, c)
 	}
 	if err != nil {
+		c.refuse(err)
 		return Result{}, err
 	}
 	return g.queue(c).Wait(ctx)

@@ -28,21 +28,28 @@ const (
 
 // The outcomes of a reply. Numbers are part of the protocol.
 const (
-	replyApplied   = 0
-	replyNotLeader = 1 // surely not applied: the asker tries again, with whom it takes for the leader
-	replyUnknown   = 2
-	replyOverload  = 3
-	replyTooLarge  = 4
-	replyDiskFull  = 5
-	replyClosed    = 6
-	replyFailed    = 7
-	replyNoLeader  = 8
+	replyApplied     = 0
+	replyNotLeader   = 1 // surely not applied: the asker tries again, with whom it takes for the leader
+	replyUnknown     = 2
+	replyOverload    = 3
+	replyTooLarge    = 4
+	replyDiskFull    = 5
+	replyClosed      = 6
+	replyFailed      = 7
+	replyNoLeader    = 8
+	replyRemoved     = 9
+	replyExpired     = 10
+	replyTooOld      = 11
+	replySessionFull = 12
 )
 
-var replyErrors = map[byte]error{
+// replyErrors has the class of each outcome that is an error. An error of several classes travels as
+// the first one.
+var replyErrors = [...]error{
 	replyUnknown: ErrUnknown, replyOverload: ErrOverloaded, replyTooLarge: ErrTooLarge,
 	replyDiskFull: ErrDiskFull, replyClosed: ErrClosed, replyFailed: ErrGroupFailed,
-	replyNoLeader: ErrNoLeader,
+	replyNoLeader: ErrNoLeader, replyRemoved: ErrGroupRemoved, replyExpired: ErrSessionExpired,
+	replyTooOld: ErrSequenceTooOld, replySessionFull: ErrSessionFull,
 }
 
 var errFrame = errors.New("node: malformed frame")
@@ -195,7 +202,7 @@ func (r *relays) reply(from uint64, payload []byte) error {
 			again = append(again, c)
 		case leaderless(outcome):
 			c.finish(Result{}, &NotLeaderError{Leader: f.group.lead.Load()})
-		case replyErrors[outcome] != nil:
+		case int(outcome) < len(replyErrors) && replyErrors[outcome] != nil:
 			c.finish(Result{}, fmt.Errorf("%w (leader: %s)", replyErrors[outcome], body))
 		default:
 			c.finish(Result{}, unknown(fmt.Sprintf("the leader answered with code %d", outcome)))
@@ -249,8 +256,10 @@ func (r *relays) accept(g *Group, id, from uint64, payload []byte) error {
 	answer.calls = make([]*Call, count)
 	for i := range answer.calls {
 		c := d.command()
-		answer.calls[i] = &Call{group: g, payload: c.Data, system: c.System, session: c.Session,
-			sequence: c.Sequence, acked: c.Acked, relay: answer}
+		answer.calls[i] = &Call{group: g, payload: c.Data, system: c.System, relay: answer}
+		if c.Session != 0 {
+			answer.calls[i].place = &place{session: c.Session, sequence: c.Sequence, acked: c.Acked}
+		}
 	}
 	if d.rest == nil {
 		return errFrame
@@ -321,8 +330,8 @@ func replyCode(err error) byte {
 		return replyNotLeader
 	}
 	for code, class := range replyErrors {
-		if errors.Is(err, class) {
-			return code
+		if class != nil && errors.Is(err, class) {
+			return byte(code)
 		}
 	}
 	return replyUnknown

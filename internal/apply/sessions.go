@@ -19,8 +19,11 @@ type limits struct {
 
 const hour = 3600e9
 
+// SessionWindow is how far a sequence may be beyond the acknowledged one of its session.
+const SessionWindow = 1024
+
 func defaultLimits() limits {
-	return limits{sessions: 4096, idle: hour, window: 1024, sessionBytes: 1 << 20, bytes: 64 << 20}
+	return limits{sessions: 4096, idle: hour, window: SessionWindow, sessionBytes: 1 << 20, bytes: 64 << 20}
 }
 
 // sessions is the table that makes commands apply exactly once. Every entry of the log finds the
