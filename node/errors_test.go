@@ -26,14 +26,17 @@ var advised = map[string]struct {
 	err  error
 	want node.Advice
 }{
-	"ErrNoLeader":     {node.ErrNoLeader, later},
-	"ErrOverloaded":   {node.ErrOverloaded, later},
-	"ErrDiskFull":     {node.ErrDiskFull, later},
-	"ErrTooLarge":     {node.ErrTooLarge, never},
-	"ErrClosed":       {node.ErrClosed, elsewhere},
-	"ErrGroupFailed":  {node.ErrGroupFailed, elsewhere},
-	"ErrGroupRemoved": {node.ErrGroupRemoved, never},
-	"ErrUnknown":      {node.ErrUnknown, node.Advice{Outcome: node.Unknown}},
+	"ErrNoLeader":       {node.ErrNoLeader, later},
+	"ErrOverloaded":     {node.ErrOverloaded, later},
+	"ErrDiskFull":       {node.ErrDiskFull, later},
+	"ErrTooLarge":       {node.ErrTooLarge, never},
+	"ErrClosed":         {node.ErrClosed, elsewhere},
+	"ErrGroupFailed":    {node.ErrGroupFailed, elsewhere},
+	"ErrGroupRemoved":   {node.ErrGroupRemoved, never},
+	"ErrSessionExpired": {node.ErrSessionExpired, node.Advice{Outcome: node.NotApplied}},
+	"ErrSequenceTooOld": {node.ErrSequenceTooOld, node.Advice{Outcome: node.Unknown}},
+	"ErrSessionFull":    {node.ErrSessionFull, later},
+	"ErrUnknown":        {node.ErrUnknown, node.Advice{Outcome: node.Unknown}},
 	"NotLeaderError": {&node.NotLeaderError{Leader: 3},
 		node.Advice{Outcome: node.NotApplied, RetrySafe: true, Ask: node.AskLeader, Leader: 3}},
 }

@@ -147,22 +147,28 @@ func TestImportsOfOthers(t *testing.T) {
 // Core and apply stage can be simulated because nothing in them happens by itself.
 func TestReplicaAndStageArePure(t *testing.T) {
 	impure := []string{"context", "io/fs", "log", "log/slog", "math/rand", "math/rand/v2", "net", "os",
-		"crypto/rand", "sync", "sync/atomic", "syscall", "time"}
+		"crypto/rand", "sync", "sync/atomic", "syscall"}
+	clocks := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTicker",
+		"NewTimer"}
 	for _, s := range sources(t) {
-		stage := s.dir == "internal/apply"
-		if s.test || s.dir != "internal/replica" && !stage {
+		if s.test || s.dir != "internal/replica" && s.dir != "internal/apply" {
 			continue
 		}
 		for _, path := range s.imports() {
-			if slices.Contains(impure, path) && !(stage && path == "time") { // the type of Meta.Time
+			if slices.Contains(impure, path) {
 				t.Errorf("%s imports %s: the core has no goroutine, clock, random source, file, socket "+
 					"or lock", s.path, path)
 			}
 		}
 		ast.Inspect(s.ast, func(n ast.Node) bool {
-			switch n.(type) {
+			switch n := n.(type) {
 			case *ast.GoStmt, *ast.ChanType, *ast.SelectStmt, *ast.SendStmt:
 				t.Errorf("%s: the core has no goroutine and no channel", s.place(n.Pos()))
+			case *ast.SelectorExpr:
+				from, _ := n.X.(*ast.Ident)
+				if from != nil && from.Name == "time" && slices.Contains(clocks, n.Sel.Name) {
+					t.Errorf("%s: the core has no clock; time is told to it", s.place(n.Pos()))
+				}
 			}
 			return true
 		})
