@@ -39,8 +39,9 @@ func newBenchLeader(b *testing.B) *benchLeader {
 	check(s.SetHardState(&pb.HardState{Term: new(uint64(1)), Vote: new(uint64(0)),
 		Commit: new(uint64(1))}))
 	core, err := replica.New(replica.Config{Group: 1, ID: 1, ElectionTicks: 10, HeartbeatTicks: 1,
-		Storage: s, Applied: 1, Begins: true, EntryBytes: 1 << 20, InflightBytes: 64 << 20, AppendsAhead: 4,
-		Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}})
+		Storage: s, Applied: 1, Begins: true, EntryBytes: 1 << 20, InflightBytes: 64 << 20,
+		AppendsAhead: 4,
+		Logger:       &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}})
 	check(err)
 	l := &benchLeader{core: core, store: s}
 	check(core.Campaign())

@@ -10,10 +10,10 @@ import (
 // it does not remember. It is fenced: it neither campaigns nor votes. It starts at a term above every
 // term it may have taken part in (its caller has asked so many others for theirs that one of them is
 // in every quorum this replica was part of), so that a leader that counts on its acknowledgements
-// steps down, and the next one asks anew what it holds. That leader is elected without its vote, so its quorum met every
-// quorum that committed anything in a node other than this one: it holds everything that was ever
-// acknowledged with this replica's help. When this replica holds a committed entry of such a leader
-// it holds all before it too, and the fence is lifted.
+// steps down, and the next one asks anew what it holds. That leader is elected without its vote, so
+// its quorum met every quorum that committed anything in a node other than this one: it holds
+// everything that was ever acknowledged with this replica's help. When this replica holds a committed
+// entry of such a leader it holds all before it too, and the fence is lifted.
 
 var errFenced = errors.New("this replica is fenced")
 

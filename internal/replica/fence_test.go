@@ -27,7 +27,7 @@ func (c *cluster) lose(id, last uint64) {
 	must(c.t, s.SetHardState(&pb.HardState{Term: new(state.GetTerm() + 1), Vote: new(uint64(0)),
 		Commit: new(uint64(1))}))
 	core, err := replica.New(replica.Config{Group: 1, ID: id, ElectionTicks: 10, HeartbeatTicks: 1,
-		Storage: s, Applied: 1, EntryBytes: 64, InflightBytes: 1 << 20, AppendsAhead: 4,
+		Storage: s, Applied: 1, Version: 1, EntryBytes: 64, InflightBytes: 1 << 20, AppendsAhead: 4,
 		ReadSeed: id << 40, Fence: state.GetTerm(),
 		Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}})
 	must(c.t, err)

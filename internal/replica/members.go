@@ -67,21 +67,24 @@ type members struct {
 	applied position
 
 	waiting Change // asked for and not proposed
-	ticks   int    // for which it has waited
+	ticks   int    // for which it has waited for another one's end
+	silence int    // for which it has waited for members that are silent
 }
 
 type position struct{ index, term uint64 }
 
 const versionUnknown = ^uint64(0)
 
-// ChangeMembers asks for a change. It waits for an election timeout at most, while another one comes
-// to its end or while members are silent. How it ends comes with Apply.Members or Changes.
+// ChangeMembers asks for a change. It waits for an election timeout at most while another one, or a
+// transfer, comes to its end, and for another one while members are silent, because the leader
+// counts anew whom it hears of every election timeout. How it ends comes with Apply.Members or
+// Changes.
 func (r *Replica) ChangeMembers(c Change) {
 	if r.members.waiting != nil {
 		r.endChange(c, ErrChangePending)
 		return
 	}
-	r.members.waiting, r.members.ticks = c, 0
+	r.members.waiting, r.members.ticks, r.members.silence = c, 0, 0
 }
 
 func (r *Replica) endChange(c Change, err error) {
@@ -95,8 +98,13 @@ func (r *Replica) changeMoves() bool {
 
 // rests reports whether a change that is refused for this reason goes on waiting.
 func (r *Replica) rests(reason error) bool {
-	return r.members.ticks < r.config.ElectionTicks &&
-		(errors.Is(reason, ErrChangePending) || errors.Is(reason, ErrNoQuorum))
+	switch {
+	case errors.Is(reason, ErrChangePending):
+		return r.members.ticks < r.config.ElectionTicks
+	case errors.Is(reason, ErrNoQuorum):
+		return r.members.silence < r.config.ElectionTicks
+	}
+	return false
 }
 
 // proposeChange puts the waiting change into the log, or ends it.
@@ -279,7 +287,11 @@ func parseChange(e *pb.Entry) (*pb.ConfChangeV2, error) {
 // something else is applied.
 func (r *Replica) tickMembers() {
 	m := &r.members
-	if m.waiting != nil {
+	switch {
+	case m.waiting == nil:
+	case errors.Is(r.refuseChange(m.waiting), ErrNoQuorum):
+		m.silence++
+	default:
 		m.ticks++
 	}
 	if !isJoint(m.state) || m.logged > m.version || m.applied.index < m.version {

@@ -281,8 +281,9 @@ func (r *Replica) Campaign() error {
 
 // HasReady reports whether Ready has anything to hand out.
 func (r *Replica) HasReady() bool {
-	return r.rn.HasReady() || len(r.reads.arrived) > 0 || r.reads.startable(r.reader()) || r.queueMoves() || r.changeMoves() ||
-		r.out.Unfenced || len(r.out.Lost) > 0 || len(r.out.Changes) > 0 || r.out.Transferred != nil
+	return r.rn.HasReady() || len(r.reads.arrived) > 0 || r.reads.startable(r.reader()) ||
+		r.queueMoves() || r.changeMoves() || r.out.Unfenced || len(r.out.Lost) > 0 ||
+		len(r.out.Changes) > 0 || r.out.Transferred != nil
 }
 
 // Status of a replica; cheap.

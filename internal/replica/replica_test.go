@@ -103,7 +103,8 @@ func (c *cluster) restart(id uint64) {
 func (c *cluster) begin(id uint64, voters ...uint64) {
 	s := raft.NewMemoryStorage()
 	config := replica.Config{Group: 1, ID: id, ElectionTicks: 10, HeartbeatTicks: 1, Storage: s,
-		EntryBytes: 64, InflightBytes: 1 << 20, AppendsAhead: 4, ReadSeed: id << 32, Begins: true, Lease: lease,
+		EntryBytes: 64, InflightBytes: 1 << 20, AppendsAhead: 4, ReadSeed: id << 32, Begins: true,
+		Lease:  lease,
 		Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}}
 	if len(voters) > 0 {
 		must(c.t, s.ApplySnapshot(&pb.Snapshot{Metadata: &pb.SnapshotMetadata{Index: new(uint64(1)),
@@ -162,14 +163,7 @@ func (c *cluster) carry(id uint64, rd replica.Ready) {
 	core := c.cores[id]
 	c.network = append(c.network, rd.Messages...)
 	if a := rd.Append; a != nil {
-		if a.Snapshot != nil {
-			must(c.t, c.stores[id].ApplySnapshot(a.Snapshot))
-			core.Restored(a.Snapshot.GetMetadata().GetIndex())
-		}
-		must(c.t, c.stores[id].Append(a.Entries))
-		if a.State != nil {
-			must(c.t, c.stores[id].SetHardState(a.State))
-		}
+		c.persist(id, a)
 		for _, m := range a.Responses {
 			if m.GetTo() == id {
 				core.Ack(m)
@@ -198,6 +192,18 @@ func (c *cluster) carry(id uint64, rd replica.Ready) {
 	c.changes = append(c.changes, rd.Changes...)
 	if rd.Transferred != nil {
 		c.transferred = append(c.transferred, *rd.Transferred)
+	}
+}
+
+// persist puts an append into the node's log.
+func (c *cluster) persist(id uint64, a *replica.Append) {
+	if a.Snapshot != nil {
+		must(c.t, c.stores[id].ApplySnapshot(a.Snapshot))
+		c.cores[id].Restored(a.Snapshot.GetMetadata().GetIndex())
+	}
+	must(c.t, c.stores[id].Append(a.Entries))
+	if a.State != nil {
+		must(c.t, c.stores[id].SetHardState(a.State))
 	}
 }
 
