@@ -157,7 +157,7 @@ func (a *appender) maintain() {
 // unfence lifts the fences of groups whose logs are whole with what has just been persisted.
 func (a *appender) unfence() {
 	for _, r := range a.batch {
-		if r.unfence {
+		if r.unfence && r.group.wal.Damage() != nil { // else it waited to be added
 			a.lift(r.group)
 		}
 	}

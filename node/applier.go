@@ -138,11 +138,13 @@ func (a *applier) applyEntries(task *replica.Apply) error {
 		}
 		if index <= a.applied.Load() {
 			a.overtaken(batch) // a snapshot was faster
+			task.Members = a.endChanges(task.Members, index)
 			continue
 		}
 		if err := a.applyEntry(e, state, batch); err != nil {
 			return err
 		}
+		task.Members = a.endChanges(task.Members, index)
 		a.entriesSince++
 		a.bytesSince += int64(len(e.GetData()))
 	}
@@ -178,6 +180,18 @@ func (a *applier) applyEntry(e *pb.Entry, members *pb.ConfState, batch *replica.
 	return nil
 }
 
+// endChanges ends this node's changes of the members up to index, which are applied, or surely are in
+// the snapshot that was restored, and returns the rest.
+func (a *applier) endChanges(members []replica.Membership, index uint64) []replica.Membership {
+	for len(members) > 0 && members[0].Index <= index {
+		if c := members[0].Change; c != nil {
+			c.(*memberChange).end(nil, false)
+		}
+		members = members[1:]
+	}
+	return members
+}
+
 // complete ends a command of this node. It leaves the batch, so that a failure later in the task does
 // not end it again.
 func (a *applier) complete(i int, answer []byte, refusal error) {
@@ -191,17 +205,15 @@ func (a *applier) complete(i int, answer []byte, refusal error) {
 func (a *applier) publish() {
 	a.applied.Store(a.stage.Index())
 	if d := a.stage.Directory(); d != a.directory.Load() {
-		a.directory.Store(d)
+		a.group.directoryChanged(a.directory.Swap(d), d)
 	}
 }
 
 // beginAt is the beginning of a group of which nothing is applied.
 func (a *applier) beginAt(at apply.Position) {
-	members := make([]apply.Member, 0, len(a.group.node.options.Members))
-	for _, m := range a.group.node.options.Members {
-		members = append(members, apply.Member(m))
-	}
-	a.stage.Begin(at, members)
+	// The directory of the first members is empty: each node has them in its own options, which may
+	// differ, and the directory may not.
+	a.stage.Begin(at, nil)
 	a.publish()
 }
 
@@ -218,6 +230,11 @@ func (a *applier) fail(t *applyTask, err error) {
 func (a *applier) refuse(t *applyTask) {
 	err := a.group.stopError()
 	if t.apply != nil {
+		for _, m := range t.apply.Members {
+			if m.Change != nil {
+				m.Change.(*memberChange).end(err, true)
+			}
+		}
 		for _, b := range t.apply.Batches {
 			if b == nil {
 				continue

@@ -44,6 +44,33 @@ var (
 	ErrUnknown = errors.New("node: outcome unknown")
 )
 
+// Errors of changes of the members and of transfers: each says that what was asked was not done. A
+// [ChangeError] says what stands.
+var (
+	// ErrConflict: the membership is not the one that the change was decided on. Look at it again.
+	ErrConflict = errors.New("node: the membership has changed")
+	// ErrChangePending: another change, or transfer, is under way. Ask again later.
+	ErrChangePending = errors.New("node: another change is under way")
+	// ErrNoQuorum: with the members that answer now the new voters could commit nothing, or the
+	// present ones cannot. Start those that are down, or replace them, one after the other.
+	ErrNoQuorum = errors.New("node: no majority of the voters answers")
+	// ErrInvalidChange: the change can never be made like this.
+	ErrInvalidChange = errors.New("node: invalid change")
+	// ErrTransferFailed: the voter that was to lead did not take over.
+	ErrTransferFailed = errors.New("node: leadership not transferred")
+)
+
+// Errors of a node that has no part in a group, from Ready and from every call. Not applied.
+var (
+	// ErrNotAdded: this node waits until it is added to the group.
+	ErrNotAdded = errors.New("node: waits to be added")
+	// ErrRemoved: this node was a member of the group and is none any more; it can be stopped.
+	ErrRemoved = errors.New("node: removed")
+	// ErrRefused: the others know this node with another data directory. It must be replaced by a
+	// node with a new id.
+	ErrRefused = errors.New("node: refused by the others")
+)
+
 // NotLeaderError says that a node that was asked as the leader is not. Not applied.
 type NotLeaderError struct {
 	Leader uint64 // whom to ask, 0 = nobody knows
@@ -110,6 +137,13 @@ type Advice struct {
 //	ErrSessionExpired  no        no, not even under another sequence
 //	ErrSequenceTooOld  perhaps   no
 //	ErrSessionFull     no        yes, the same sequence   anyone, later
+//	ErrNotAdded, ErrRemoved, ErrRefused
+//	                   no        yes                      another node
+//	ErrConflict, ErrInvalidChange
+//	                   no        of no use
+//	ErrChangePending, ErrNoQuorum, ErrTransferFailed
+//	                   no        yes                      anyone, later
+//	ChangeError        in part, if it has begun: yes, it goes on from there
 //	NotLeaderError     no        yes                      the leader it names, or anyone
 //
 // What is said of a command of a session is said of one submission of it; an earlier one of the same
@@ -126,6 +160,14 @@ var advices = []struct {
 	{ErrClosed, Advice{NotApplied, true, AskAnother, 0}},
 	{ErrGroupFailed, Advice{NotApplied, true, AskAnother, 0}},
 	{ErrGroupRemoved, Advice{NotApplied, true, AskNobody, 0}},
+	{ErrNotAdded, Advice{NotApplied, true, AskAnother, 0}},
+	{ErrRemoved, Advice{NotApplied, true, AskAnother, 0}},
+	{ErrRefused, Advice{NotApplied, true, AskAnother, 0}},
+	{ErrConflict, Advice{NotApplied, true, AskNobody, 0}},
+	{ErrChangePending, Advice{NotApplied, true, AskAnyone, 0}},
+	{ErrNoQuorum, Advice{NotApplied, true, AskAnyone, 0}},
+	{ErrInvalidChange, Advice{NotApplied, true, AskNobody, 0}},
+	{ErrTransferFailed, Advice{NotApplied, true, AskAnyone, 0}},
 	{ErrSessionExpired, Advice{NotApplied, false, AskNobody, 0}},
 	{ErrSequenceTooOld, Advice{Unknown, false, AskNobody, 0}},
 	{ErrSessionFull, Advice{NotApplied, true, AskAnyone, 0}},
@@ -136,6 +178,14 @@ var advices = []struct {
 func AdviceOf(err error) Advice {
 	if err == nil {
 		return Advice{Outcome: Applied}
+	}
+	if e, ok := errors.AsType[*ChangeError](err); ok {
+		a := AdviceOf(e.Err)
+		a.Outcome, a.RetrySafe = NotApplied, true
+		if e.Begun {
+			a.Outcome = Unknown
+		}
+		return a
 	}
 	for _, known := range advices {
 		if errors.Is(err, known.err) {

@@ -36,6 +36,15 @@ var advised = map[string]struct {
 	"ErrSessionExpired": {node.ErrSessionExpired, node.Advice{Outcome: node.NotApplied}},
 	"ErrSequenceTooOld": {node.ErrSequenceTooOld, node.Advice{Outcome: node.Unknown}},
 	"ErrSessionFull":    {node.ErrSessionFull, later},
+	"ErrConflict":       {node.ErrConflict, never},
+	"ErrInvalidChange":  {node.ErrInvalidChange, never},
+	"ErrChangePending":  {node.ErrChangePending, later},
+	"ErrNoQuorum":       {node.ErrNoQuorum, later},
+	"ErrTransferFailed": {node.ErrTransferFailed, later},
+	"ErrNotAdded":       {node.ErrNotAdded, elsewhere},
+	"ErrRemoved":        {node.ErrRemoved, elsewhere},
+	"ErrRefused":        {node.ErrRefused, elsewhere},
+	"ChangeError":       {&node.ChangeError{Err: node.ErrNoQuorum}, later},
 	"ErrUnknown":        {node.ErrUnknown, node.Advice{Outcome: node.Unknown}},
 	"NotLeaderError": {&node.NotLeaderError{Leader: 3},
 		node.Advice{Outcome: node.NotApplied, RetrySafe: true, Ask: node.AskLeader, Leader: 3}},
@@ -59,6 +68,9 @@ func TestAdviceOfEveryError(t *testing.T) {
 		nil:                     {Outcome: node.Applied},
 		errors.New("a new one"): {Outcome: node.Unknown},
 		&node.NotLeaderError{}:  later,
+		// What a change has begun it goes on with.
+		&node.ChangeError{Err: node.ErrUnknown, Begun: true}: {Outcome: node.Unknown,
+			RetrySafe: true},
 	}
 	for err, want := range others {
 		if got := node.AdviceOf(err); got != want {

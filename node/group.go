@@ -51,6 +51,7 @@ type Group struct {
 	caughtUp                 atomic.Bool   // this life of the node has served a linearizable read
 	probing                  bool          // the worker's: that first read is under way
 
+	members  memberState
 	mender   atomic.Pointer[mender] // fills a hole in the log, before the group begins
 	begun    atomic.Bool            // core and state machine are there
 	fenced   atomic.Bool            // the log has lost its end, and the fence stands
@@ -191,6 +192,9 @@ func (g *Group) check(c *Call) error {
 	if g.node.closing.Load() {
 		return ErrClosed
 	}
+	if err := g.absence(); err != nil {
+		return err
+	}
 	if !g.begun.Load() {
 		return fmt.Errorf("%w: the group is starting", ErrNoLeader)
 	}
@@ -294,7 +298,7 @@ func (g *Group) tick(diskHung bool) {
 			g.log.Warn("the disk hangs: handing the leadership over", "to", to)
 		}
 	}
-	if !diskHung || leads {
+	if (!diskHung || leads) && !g.outside() {
 		g.core.Tick()
 	}
 	g.snapshots.unpin(g.core)
@@ -355,6 +359,7 @@ func (g *Group) carry(rd replica.Ready) {
 		g.worker.unread.Add(1)
 		g.node.ready <- ready{group: g, append: rd.Append, unfence: rd.Unfenced}
 	}
+	g.carryMembers(&rd) // before the apply stage, whose own rd.Apply is from then on
 	if rd.Apply != nil || len(rd.Reads) > 0 {
 		g.apply.put(applyTask{apply: rd.Apply, reads: rd.Reads})
 	}
@@ -449,6 +454,7 @@ func (g *Group) refuse(in contents) {
 		g.finishAll(queued, err)
 		g.finishAll(placed, unknown(err.Error()))
 		reads = append(reads, g.core.PendingReads()...)
+		g.endChanges(g.core.PendingChanges())
 	}
 	for _, r := range reads {
 		g.finishRead(r, err)
@@ -506,15 +512,19 @@ func (g *Group) Status() Status {
 	s := Status{
 		Group:         g.id,
 		ID:            g.node.options.ID,
-		Role:          roleName(raft.StateType(g.role.Load())),
+		Role:          g.roleHere(),
 		Leader:        g.lead.Load(),
 		Term:          g.term.Load(),
 		Commit:        g.commit.Load(),
 		Applied:       g.apply.applied.Load(),
 		SnapshotIndex: g.snapshots.index(),
+		SnapshotBytes: g.snapshots.bytes(),
 		Inflight:      g.admission.group.commands(),
 	}
 	s.FirstIndex, s.LastIndex = g.wal.FirstIndex(), g.wal.LastIndex()
+	if err := g.absence(); err != nil {
+		s.Absent = err.Error()
+	}
 	if reason := g.failed.Load(); reason != nil {
 		s.Role, s.Failed = "failed", *reason
 	}
@@ -525,6 +535,9 @@ func (g *Group) Status() Status {
 func (g *Group) Ready() error {
 	if reason := g.failed.Load(); reason != nil {
 		return fmt.Errorf("%w: %s", ErrGroupFailed, *reason)
+	}
+	if err := g.absence(); err != nil {
+		return err
 	}
 	if !g.begun.Load() {
 		return fmt.Errorf("group %d: %w", g.id, g.waitsFor())

@@ -4,11 +4,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/connectraft/connect/snap"
 	"github.com/connectraft/connect/transport"
 	"github.com/connectraft/connect/wal"
 )
@@ -23,15 +27,22 @@ import (
 // internal/replica/fence.go), above the terms of so many peers that every quorum this node was part
 // of has one of them.
 //
-// An empty log is either that of a new cluster or one that was lost as a whole; only the others can
-// tell. When so many of them are new too that no quorum of this node with others can ever have
-// agreed on anything, the cluster is new. When one of them has begun, the log was lost, and the
-// group starts fenced as above.
+// An empty log of one of the first members is either that of a new cluster or one that was lost as a
+// whole. If it was lost after the others had registered its incarnation they refuse this node, and it
+// stays here until it is replaced. Until then only they can tell. When so many of them are new too
+// that no quorum of this node with others can ever have agreed on anything, the cluster is new. When
+// one of them has begun, the log was lost, and the group starts fenced as above.
+//
+// Which quorums there were, the members say: those that this node knows, from its newest snapshot or
+// the beginning of its log, and those that each peer answers with. The peers that answer must be
+// enough for each of these configurations. So a node that was behind by one change, or has lost it
+// with the end of its log, asks the members before and behind it.
 //
 //	fetch:    u64 first │ u64 last
 //	entries:  u64 first │ uvarint count │ { uvarint term │ u8 type │ uvarint length │ bytes } × count
 //	ask term: nothing
-//	term:     u64 term │ u64 last index; both 0 or 1 before anything has happened
+//	term:     u64 term │ u64 last index │ members (protobuf of raft's ConfState, may be missing);
+//	          term and index are 0 or 1 before anything has happened
 //
 // Integers are little endian. A peer that lacks any of the entries answers with none; one that is
 // damaged itself does not tell a term.
@@ -63,7 +74,10 @@ type mender struct {
 }
 
 // position is how far a peer has come.
-type position struct{ term, last uint64 }
+type position struct {
+	term, last uint64
+	members    *pb.ConfState // as the peer knows them, nil = it does not tell
+}
 
 // isNew reports that nothing has happened at the peer yet, not even an election.
 func (p position) isNew() bool { return p.term <= 1 && p.last <= 1 }
@@ -98,11 +112,57 @@ func (m *mender) run() (fence uint64, err error) {
 	return 0, nil
 }
 
-// enough is how many peers must answer so that one of them is in every quorum that this node was
-// part of.
-func (m *mender) enough() int {
-	n := len(m.group.node.options.Members)
-	return n - (n/2 + 1) + 1
+// enough reports whether so many peers have done something that one of them is in every quorum that
+// this node can have been part of, in each configuration that it or a peer knows. A joint
+// configuration needs a majority of each half, so one half is enough to meet them.
+func (m *mender) enough(has func(peer uint64) bool) bool {
+	self := m.group.node.options.ID
+	met := func(half []uint64) bool {
+		need, n := len(half)-(len(half)/2+1)+1, 0
+		for _, id := range half {
+			if id != self && has(id) {
+				n++
+			}
+		}
+		return len(half) > 0 && n >= need
+	}
+	for _, c := range m.configurations() {
+		if !met(c.GetVoters()) && !met(c.GetVotersOutgoing()) {
+			return false
+		}
+	}
+	return true
+}
+
+// configurations are that which this node knows by itself, and those of the answers.
+func (m *mender) configurations() []*pb.ConfState {
+	list := []*pb.ConfState{m.group.knownMembers()}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.mu.terms {
+		if len(p.members.GetVoters()) > 0 {
+			list = append(list, p.members)
+		}
+	}
+	return list
+}
+
+// knownMembers are the members that a group which has not begun knows of.
+func (g *Group) knownMembers() *pb.ConfState {
+	var newest *snap.Manifest
+	for _, m := range g.node.snaps.List(g.id) {
+		if newest == nil || m.Index > newest.Index {
+			newest = &m
+		}
+	}
+	mark := g.wal.Mark()
+	switch {
+	case newest != nil && newest.Index >= mark.Index:
+		return newest.ConfState
+	case mark.ConfState != nil:
+		return mark.ConfState
+	}
+	return g.firstVoters()
 }
 
 // fill fills one hole, and reports false when the peers cannot.
@@ -114,7 +174,7 @@ func (m *mender) fill(damage *wal.DamageError) (bool, error) {
 	question := binary.LittleEndian.AppendUint64(nil, damage.FirstIndex)
 	question = binary.LittleEndian.AppendUint64(question, damage.Resume)
 	cannot := map[uint64]bool{}
-	for tick := 0; len(cannot) < m.enough(); tick++ {
+	for tick := 0; !m.enough(func(id uint64) bool { return cannot[id] }); tick++ {
 		m.ask(tick, kindFetch, question, func(peer uint64) bool { return cannot[peer] })
 		if err := m.wait(); err != nil {
 			return false, err
@@ -159,20 +219,17 @@ func (m *mender) highestTerm() (uint64, error) {
 	g := m.group
 	warned := false
 	for tick := 0; ; tick++ {
-		m.mu.Lock()
-		highest, answers, fresh := g.wal.State().Term, len(m.mu.terms), 0
-		for _, p := range m.mu.terms {
-			highest = max(highest, p.term)
-			if p.isNew() {
-				fresh++
-			}
+		answers := m.answers()
+		highest, begun := g.wal.State().Term, false
+		for _, p := range answers {
+			highest, begun = max(highest, p.term), begun || !p.isNew()
 		}
-		m.mu.Unlock()
-		begun := answers > fresh
-		if g.newcomer.Load() && !begun && fresh >= m.enough() {
+		enough := m.enough(func(id uint64) bool { _, ok := answers[id]; return ok })
+		switch {
+		case m.gone(answers):
+		case enough && g.newcomer.Load() && !begun:
 			return 0, nil
-		}
-		if answers >= m.enough() && (begun || !g.newcomer.Load()) {
+		case enough:
 			return highest, nil
 		}
 		if begun && g.newcomer.Load() && !warned {
@@ -185,6 +242,29 @@ func (m *mender) highestTerm() (uint64, error) {
 			return 0, err
 		}
 	}
+}
+
+func (m *mender) answers() map[uint64]position {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.mu.terms)
+}
+
+// gone reports whether the newest members that a peer has told of are without this node: it waits then
+// for ever, or until it is added again.
+func (m *mender) gone(answers map[uint64]position) bool {
+	self, newest := m.group.node.options.ID, position{}
+	for _, p := range answers {
+		if len(p.members.GetVoters()) > 0 && p.last >= newest.last {
+			newest = p
+		}
+	}
+	if newest.members == nil || isMember(newest.members, self) {
+		return false
+	}
+	m.group.learnGone(fmt.Sprintf("node %d is no member: voters %v", self,
+		newest.members.GetVoters()), nil)
+	return true
 }
 
 // settled reports whether a peer's position needs no other question. A new peer may begin at any
@@ -203,12 +283,17 @@ func (m *mender) ask(tick int, kind transport.Kind, question []byte, done func(u
 	if tick%askAgainTicks != 0 {
 		return
 	}
-	for _, member := range n.options.Members {
-		if member.ID == n.options.ID || done(member.ID) {
+	var peers []uint64
+	for _, c := range m.configurations() {
+		peers = append(peers, allIDs(c)...)
+	}
+	slices.Sort(peers)
+	for _, id := range slices.Compact(peers) {
+		if id == n.options.ID || done(id) {
 			continue
 		}
-		if err := n.transport.Send(member.ID, m.group.id, kind, question); err != nil {
-			m.group.log.Debug("peer not asked", "peer", member.ID, "err", err)
+		if err := n.transport.Send(id, m.group.id, kind, question); err != nil {
+			m.group.log.Debug("peer not asked", "peer", id, "err", err)
 		}
 	}
 }
@@ -262,9 +347,15 @@ func (g *Group) handleMend(from uint64, kind transport.Kind, payload []byte) err
 		}
 		return err
 	case kindTerm:
-		p := position{d.u64(), d.u64()}
+		p := position{term: d.u64(), last: d.u64()}
 		if d.rest == nil {
 			return errFrame
+		}
+		if len(d.rest) > 0 {
+			p.members = &pb.ConfState{}
+			if err := proto.Unmarshal(d.rest, p.members); err != nil {
+				return fmt.Errorf("%w: %w", errFrame, err)
+			}
 		}
 		if m != nil {
 			m.answered(func() { m.mu.terms[from] = p })
@@ -279,12 +370,19 @@ func (g *Group) serveTerm(from uint64) error {
 	switch {
 	case g.newcomer.Load():
 	case g.begun.Load() && !g.fenced.Load() && g.failed.Load() == nil:
-		p = position{g.term.Load(), g.wal.LastIndex()}
+		p = position{g.term.Load(), g.wal.LastIndex(), g.members.conf.Load()}
 	default:
 		return nil
 	}
 	payload := binary.LittleEndian.AppendUint64(nil, p.term)
 	payload = binary.LittleEndian.AppendUint64(payload, p.last)
+	if p.members != nil {
+		members, err := proto.Marshal(p.members)
+		if err != nil {
+			return err
+		}
+		payload = append(payload, members...)
+	}
 	return g.node.transport.Send(from, g.id, kindTerm, payload)
 }
 

@@ -41,6 +41,10 @@ type Node struct {
 	appender  *appender
 	joint     joint
 	relays    *relays
+	control   *control
+	roster    *roster
+	steward   *steward
+	refusals  refusals
 	disk      *diskWatch
 	events    events
 	inflight  gate // what all groups have accepted and not finished
@@ -87,6 +91,7 @@ func Open(options Options) (*Node, error) {
 	n.inflight.limit(o.NodeInflightCommands, o.NodeInflightBytes)
 	n.disk = &diskWatch{node: n, log: n.wal, logger: n.log, limit: o.SyncTimeout}
 	n.relays = newRelays(n)
+	n.control, n.roster, n.steward = newControl(n), newRoster(n), newSteward(n)
 	n.workers = newWorkers(n)
 	n.appender = newAppender(n)
 	if err := n.openTransport(); err != nil {
@@ -96,28 +101,29 @@ func Open(options Options) (*Node, error) {
 		go w.run()
 	}
 	go n.appender.run()
+	n.background.Go(n.steward.run)
 	n.transport.Start()
 	return n, nil
 }
 
 func (n *Node) openStorage() error {
 	var err error
+	n.snaps, err = snap.Open(filepath.Join(n.options.Dir, "snap"), snap.Options{Logger: n.log})
+	if err != nil {
+		return fmt.Errorf("node %d: open the snapshots: %w", n.options.ID, err)
+	}
 	n.wal, err = wal.Open(wal.Options{
 		FS:           vfs.OS{},
 		Dir:          filepath.Join(n.options.Dir, "wal"),
 		Identity:     wal.Identity{ClusterID: n.options.ClusterID, NodeID: n.options.ID},
 		SegmentBytes: n.options.SegmentBytes,
 		CacheBytes:   n.options.CacheBytes,
-		Repair:       len(n.options.Members) > 1,
+		Repair:       n.hasPeers(),
 		Logger:       n.log,
 	})
 	if err != nil {
-		return fmt.Errorf("node %d: open the log: %w", n.options.ID, err)
-	}
-	n.snaps, err = snap.Open(filepath.Join(n.options.Dir, "snap"), snap.Options{Logger: n.log})
-	if err != nil {
-		return errors.Join(fmt.Errorf("node %d: open the snapshots: %w", n.options.ID, err),
-			n.wal.Close())
+		return errors.Join(fmt.Errorf("node %d: open the log: %w", n.options.ID, err),
+			n.snaps.Close())
 	}
 	return nil
 }
@@ -175,6 +181,7 @@ func (n *Node) claim(id uint64, machine statemachine.Machine) (*Group, error) {
 	g.admission.group.limit(n.options.InflightCommands, n.options.InflightBytes)
 	g.admission.node = &n.inflight
 	g.snapshots.group = g
+	g.members.first = n.firstMembers()
 	g.apply = newApplier(g, machine)
 	g.newcomer.Store(g.isNew())
 	n.claims.Lock()
@@ -197,7 +204,16 @@ func (n *Node) claim(id uint64, machine statemachine.Machine) (*Group, error) {
 // missing.
 func (g *Group) launch() error {
 	n := g.node
-	if g.wal.Damage() == nil && (!g.newcomer.Load() || len(n.options.Members) == 1) {
+	alone := slices.Equal(g.knownMembers().GetVoters(), []uint64{n.options.ID})
+	if damage := g.wal.Damage(); damage != nil && alone {
+		n.groups.remove(g.id)
+		return fmt.Errorf("this node is the only voter, so nobody can tell what is missing: %w",
+			damage)
+	}
+	if g.waitsToBeAdded() {
+		g.newcomer.Store(false)
+	}
+	if g.wal.Damage() == nil && (!g.newcomer.Load() || alone) {
 		err := g.begin(0)
 		if err != nil {
 			n.groups.remove(g.id)
@@ -231,7 +247,7 @@ func (g *Group) begin(fence uint64) error {
 			return err
 		}
 	}
-	begins := g.isNew()
+	waits, begins := g.waitsToBeAdded(), g.isNew()
 	if err := g.bootstrap(); err != nil {
 		return err
 	}
@@ -249,6 +265,12 @@ func (g *Group) begin(fence uint64) error {
 			return err
 		}
 	}
+	coreFence := fence
+	if waits {
+		// A vote of this node would be that of an earlier life that nobody knows of; see fence.go
+		// of the core. The first snapshot lifts it.
+		coreFence = bootstrapTerm
+	}
 	core, err := replica.New(replica.Config{
 		Group:          g.id,
 		ID:             n.options.ID,
@@ -259,12 +281,12 @@ func (g *Group) begin(fence uint64) error {
 		Applied:       g.apply.applied.Load(),
 		Version:       g.apply.directory.Load().Version,
 		Lease:         n.options.lease(),
-		Begins:        begins && fence == 0,
+		Begins:        begins && coreFence == 0,
 		EntryBytes:    n.options.EntryBytes,
 		InflightBytes: uint64(n.options.InflightBytes),
 		AppendsAhead:  appendsAhead,
 		ReadSeed:      rand.Uint64(),
-		Fence:         fence,
+		Fence:         coreFence,
 		Logger:        raftLogger{g.log},
 	})
 	if err != nil {
@@ -276,6 +298,7 @@ func (g *Group) begin(fence uint64) error {
 	g.log.Info("group started", "term", state.Term, "commit", state.Commit,
 		"applied", g.apply.applied.Load(), "last", g.wal.LastIndex())
 	g.emit(Event{Kind: GroupStarted, Term: state.Term, Index: g.apply.applied.Load()})
+	g.members.conf.Store(g.apply.directory.Load().State)
 	g.apply.begin()
 	g.post(func(in *contents) { in.start = core })
 	g.newcomer.Store(false)
@@ -287,26 +310,26 @@ func (g *Group) begin(fence uint64) error {
 // More would cut what waits into smaller entries, not write it sooner.
 const appendsAhead = 4
 
-// bootstrap gives a group that is new to the log, or lost from it as a whole, its beginning: every
-// member starts from the same imaginary snapshot at index 1 that holds the membership and an empty
-// state machine.
+// bootstrapTerm is the term of the imaginary snapshot.
+const bootstrapTerm = 1
+
+// bootstrap gives a group that is new to the log, or lost from it as a whole, its beginning: each of
+// the first members starts from the same imaginary snapshot at index 1 that holds the membership and
+// an empty state machine. Any other node begins with nothing, until a leader sends it a snapshot.
 func (g *Group) bootstrap() error {
-	if g.wal.LastIndex() > 0 || g.wal.State() != (wal.State{}) {
+	if g.wal.LastIndex() > 0 || g.wal.State() != (wal.State{}) || g.waitsToBeAdded() {
 		return nil
 	}
 	return g.node.appendNow(wal.Update{
 		Group: g.id,
-		State: &wal.State{Term: 1, Commit: 1},
-		Mark:  &wal.Mark{Index: 1, Term: 1, ConfState: g.node.voters()},
+		State: &wal.State{Term: bootstrapTerm, Commit: 1},
+		Mark:  &wal.Mark{Index: 1, Term: bootstrapTerm, ConfState: g.firstVoters()},
 	})
 }
 
-// voters is the membership that a group begins with.
-func (n *Node) voters() *pb.ConfState {
-	state := &pb.ConfState{}
-	for _, m := range n.options.Members {
-		state.Voters = append(state.Voters, m.ID)
-	}
+// firstVoters is the membership that a group begins with.
+func (g *Group) firstVoters() *pb.ConfState {
+	state := &pb.ConfState{Voters: idsOf(g.members.first)}
 	slices.Sort(state.Voters)
 	return state
 }
@@ -358,9 +381,11 @@ func (g *Group) recover() error {
 			mark.Index+1, errors.Join(damaged...))
 	}
 	first := mark.ConfState
-	if first == nil {
-		// Lost to damage. Members are fixed by the options, so these are the group's.
-		first = g.node.voters()
+	switch {
+	case g.waitsToBeAdded():
+		first = &pb.ConfState{}
+	case first == nil: // lost to damage, with everything behind it
+		first = g.firstVoters()
 	}
 	g.apply.beginAt(apply.Position{Index: mark.Index, Term: mark.Term, Members: first})
 	return nil
@@ -398,6 +423,10 @@ func (n *Node) Group(id uint64) *Group { return n.groups.get(id) }
 
 // Groups returns the running groups, by id.
 func (n *Node) Groups() []*Group { return n.groups.list() }
+
+// Incarnation is the number that was drawn when this node's data directory was made. It tells the
+// node from others that came under its id.
+func (n *Node) Incarnation() uint64 { return n.wal.Identity().Incarnation }
 
 // LogStats returns figures of the log.
 func (n *Node) LogStats() wal.Stats { return n.wal.Stats() }
@@ -483,7 +512,11 @@ func (n *Node) close() error {
 // handler takes what the transport receives.
 type handler struct{ node *Node }
 
-var _ transport.Handler = handler{}
+var (
+	_ transport.Handler        = handler{}
+	_ transport.Admitter       = handler{}
+	_ transport.RefusalHandler = handler{}
+)
 
 func (h handler) HandleRaft(from, group uint64, messages []*pb.Message) {
 	g := h.node.Group(group)
@@ -506,6 +539,8 @@ func (h handler) HandleRequest(from, group uint64, kind transport.Kind, payload 
 		err = h.node.relays.accept(h.node.Group(group), group, from, payload)
 	case kindReply:
 		err = h.node.relays.reply(from, payload)
+	case kindControl, kindAnswer:
+		err = h.node.control.handle(from, group, kind, payload)
 	case kindFetch, kindEntries, kindAskTerm, kindTerm:
 		if g := h.node.Group(group); g != nil {
 			err = g.handleMend(from, kind, payload)
@@ -530,6 +565,7 @@ func (h handler) HandleSnapshot(_ context.Context, from, group uint64, m *pb.Mes
 func (h handler) PeerLost(peer uint64) {
 	h.node.emit(Event{Kind: PeerLost, Peer: peer})
 	h.node.relays.lost(peer)
+	h.node.control.lost(peer)
 	h.node.groups.each(func(g *Group) {
 		if !g.leads() && g.lead.Load() != peer {
 			return
@@ -540,4 +576,8 @@ func (h handler) PeerLost(peer uint64) {
 	})
 }
 
-func (h handler) PeerUp(peer, _ uint64) { h.node.emit(Event{Kind: PeerUp, Peer: peer}) }
+func (h handler) PeerUp(peer, _ uint64) {
+	h.node.emit(Event{Kind: PeerUp, Peer: peer})
+	h.node.refusals.lifted(peer)
+	h.node.steward.kick()
+}

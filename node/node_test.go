@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -76,12 +78,14 @@ type testCluster struct {
 	options node.Options
 	nodes   map[uint64]*node.Node
 	groups  map[uint64]*node.Group
+	joining map[uint64]node.Member // nodes that are none of the first, or have moved
+	mu      sync.Mutex             // guards nodes and groups for those who run beside the test
 }
 
 func newTestCluster(t *testing.T, size int, change func(*node.Options)) *testCluster {
 	t.Helper()
 	c := &testCluster{t: t, dir: t.TempDir(), nodes: map[uint64]*node.Node{},
-		groups: map[uint64]*node.Group{}}
+		groups: map[uint64]*node.Group{}, joining: map[uint64]node.Member{}}
 	c.options = node.Options{ClusterID: "test", Tick: 10 * time.Millisecond,
 		SegmentBytes: 1 << 20}
 	for id := range uint64(size) {
@@ -109,6 +113,15 @@ func newTestCluster(t *testing.T, size int, change func(*node.Options)) *testClu
 
 func (c *testCluster) nodeOptions(id uint64) node.Options {
 	o := c.options
+	if m, ok := c.joining[id]; ok {
+		first := slices.ContainsFunc(o.Members, func(m node.Member) bool { return m.ID == id })
+		o.Members = slices.DeleteFunc(slices.Clone(o.Members),
+			func(m node.Member) bool { return m.ID == id })
+		if o.Join = !first; o.Join {
+			o.Members = nil
+		}
+		o.Members = append(o.Members, m)
+	}
 	o.ID, o.Dir = id, filepath.Join(c.dir, fmt.Sprint(id))
 	o.Logger = slog.New(slog.NewTextHandler(c.t.Output(), nil))
 	return o
@@ -125,6 +138,8 @@ func (c *testCluster) start(id uint64) {
 		n.Close()
 		c.t.Fatal(err)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.nodes[id], c.groups[id] = n, g
 }
 
@@ -133,8 +148,20 @@ func (c *testCluster) stop(id uint64) {
 	if err := c.nodes[id].Close(); err != nil {
 		c.t.Errorf("close node %d: %v", id, err)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	delete(c.nodes, id)
 	delete(c.groups, id)
+}
+
+// any returns one of the groups that run, another one for another n; nil when none does.
+func (c *testCluster) any(n int) *node.Group {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.groups) == 0 {
+		return nil
+	}
+	return c.groups[slices.Sorted(maps.Keys(c.groups))[n%len(c.groups)]]
 }
 
 // within fails the test when condition does not come true in time.
@@ -490,17 +517,26 @@ func TestDrainTellsWhatIsLeft(t *testing.T) {
 	}
 }
 
-// A node whose directory was lost as a whole comes back under its id by itself, fenced, and nothing
-// that was acknowledged with its help is forgotten: here by the one other node that has it.
-func TestLostDirectoryForgetsNothing(t *testing.T) {
-	c := newTestCluster(t, 3, nil)
-	c.ready()
+// A node whose directory was lost before the others had registered its incarnation comes back under
+// its id by itself, fenced, and nothing that was acknowledged with its help is forgotten: here by the
+// one other node that has it.
+func TestDirectoryLostBeforeItIsRegisteredForgetsNothing(t *testing.T) {
+	// The registration waits for all members, three of these election timeouts at most.
+	c := newTestCluster(t, 3, func(o *node.Options) { o.ElectionTicks = 100 })
 	lost, witness, late := uint64(1), uint64(2), uint64(3)
-	c.stop(late)
+	c.within("the groups have begun", func() bool {
+		return !slices.ContainsFunc([]uint64{lost, witness, late}, func(id uint64) bool {
+			return c.groups[id].Status().LastIndex == 0
+		})
+	})
+	c.stop(late) // before anybody leads
 	for range 5 {
 		c.add(c.leader(), 1) // acknowledged by lost and witness alone
 	}
 	c.stop(witness)
+	if m := c.groups[lost].Membership(); m.Voters[0].Incarnation != 0 {
+		t.Fatal("the incarnations are registered: the test has been too slow")
+	}
 	c.stop(lost)
 	if err := os.RemoveAll(c.nodeOptions(lost).Dir); err != nil {
 		t.Fatal(err)

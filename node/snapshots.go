@@ -46,6 +46,14 @@ type pin struct {
 	sent  bool // the transfer has ended
 }
 
+// bytes of the newest snapshot, 0 = none.
+func (s *snapshots) bytes() int64 {
+	if m := s.newest.Load(); m != nil {
+		return m.Size
+	}
+	return 0
+}
+
 // index of the newest snapshot, 0 = none.
 func (s *snapshots) index() uint64 {
 	if m := s.newest.Load(); m != nil {
@@ -55,10 +63,10 @@ func (s *snapshots) index() uint64 {
 }
 
 // raftSnapshot is what raft sends to a follower that is behind the log: a manifest; the transport
-// streams the body beside it. Without one, one is cut and raft asks again later.
+// streams the body beside it. Without a usable one, one is cut and raft asks again later.
 func (s *snapshots) raftSnapshot() (*pb.Snapshot, error) {
 	m := s.newest.Load()
-	if m == nil {
+	if m == nil || !covers(m.ConfState, s.group.members.conf.Load()) {
 		s.group.apply.put(applyTask{snapshot: true})
 		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}
@@ -68,6 +76,18 @@ func (s *snapshots) raftSnapshot() (*pb.Snapshot, error) {
 	}
 	return &pb.Snapshot{Data: data, Metadata: &pb.SnapshotMetadata{Index: new(m.Index),
 		Term: new(m.Term), ConfState: proto.CloneOf(m.ConfState)}}, nil
+}
+
+// covers reports whether a snapshot with the members of state can be sent to every member of now. A
+// node ignores a snapshot that does not have it as a member, and its leader would send the same one
+// again for ever, so a snapshot from before the change that added a member is of no use to it.
+func covers(state, now *pb.ConfState) bool {
+	for _, id := range allIDs(now) {
+		if !isMember(state, id) {
+			return false
+		}
+	}
+	return true
 }
 
 // send streams the snapshot that m names to a peer, beside everything else, and reports to raft how
@@ -207,8 +227,10 @@ func (a *applier) restore(s *pb.Snapshot) error {
 func (a *applier) maybeSnapshot(asked bool) error {
 	o := a.group.node.options
 	due := a.entriesSince >= o.SnapshotEntries || a.bytesSince >= o.SnapshotBytes
-	if asked && a.entriesSince == 0 {
-		asked = a.group.snapshots.newest.Load() == nil
+	if asked {
+		// Raft asks at every heartbeat: what it waits for may have been cut meanwhile.
+		m := a.group.snapshots.newest.Load()
+		asked = m == nil || !covers(m.ConfState, a.directory.Load().State)
 	}
 	if !due && !asked || a.applied.Load() == 0 {
 		return nil

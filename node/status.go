@@ -4,7 +4,7 @@ package node
 type Status struct {
 	Group         uint64 `json:"group"`
 	ID            uint64 `json:"id"`
-	Role          string `json:"role"` // leader, follower, candidate, learner or failed
+	Role          string `json:"role"` // leader, follower, candidate, learner, failed or absent
 	Leader        uint64 `json:"leader"`
 	Term          uint64 `json:"term"`
 	Commit        uint64 `json:"commit"`
@@ -12,6 +12,10 @@ type Status struct {
 	FirstIndex    uint64 `json:"first_index"`
 	LastIndex     uint64 `json:"last_index"`
 	SnapshotIndex uint64 `json:"snapshot_index"`
+	SnapshotBytes int64  `json:"snapshot_bytes"`   // of the newest snapshot
 	Inflight      int64  `json:"inflight"`         // commands admitted and not finished
 	Failed        string `json:"failed,omitempty"` // why the group stopped on this node
+	// Absent says why this node has no part in the group, and what to do: it was removed, it is
+	// refused, or it waits to be added. Ready returns the same as an error.
+	Absent string `json:"absent,omitempty"`
 }

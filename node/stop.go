@@ -25,6 +25,7 @@ func (n *Node) removeGroup(g *Group) error {
 	err := n.forget(g.id)
 	if err == nil {
 		n.groups.remove(g.id)
+		n.roster.forget(g.id)
 	}
 	return err
 }
