@@ -129,6 +129,33 @@ func BenchmarkLeaderPacked(b *testing.B) {
 	}
 }
 
+// BenchmarkIdleFollowerTick is the cost of a tick of a replica that does not lead, between two messages
+// of the leader. It is a learner, which never stands for election; the way is the same.
+func BenchmarkIdleFollowerTick(b *testing.B) {
+	s := raft.NewMemoryStorage()
+	if err := s.ApplySnapshot(&pb.Snapshot{Metadata: &pb.SnapshotMetadata{Index: new(uint64(1)),
+		Term: new(uint64(1)), ConfState: &pb.ConfState{Voters: []uint64{1, 2, 3},
+			Learners: []uint64{4}}}}); err != nil {
+		b.Fatal(err)
+	}
+	core, err := replica.New(replica.Config{Group: 1, ID: 4, ElectionTicks: 10, HeartbeatTicks: 1,
+		Storage: s, Applied: 1, EntryBytes: 1 << 20, InflightBytes: 64 << 20, AppendsAhead: 4,
+		Logger: &raft.DefaultLogger{Logger: log.New(io.Discard, "", 0)}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for core.HasReady() {
+		core.Ready(1, 1)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		core.Tick()
+		if core.HasReady() {
+			b.Fatal("an idle tick has an effect")
+		}
+	}
+}
+
 // BenchmarkIdleTick is the cost of a tick of a leader in whose group nothing happens: a heartbeat to
 // each follower, and their answers.
 func BenchmarkIdleTick(b *testing.B) {

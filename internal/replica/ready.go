@@ -197,23 +197,27 @@ func prefix(queue []Proposal, limit int) (n, size int) {
 func packOne(proposals []Proposal, size int, now int64, out *Ready) (*Batch, []byte) {
 	var p packer
 	p.begin(size, now)
-	kept := proposals[:0]
+	kept := 0
 	var withdrawn []Proposal
-	for _, proposal := range proposals {
+	for i, proposal := range proposals {
 		if !proposal.Take() {
 			withdrawn = append(withdrawn, proposal)
 			continue
 		}
 		p.add(proposal.Command())
-		kept = append(kept, proposal)
+		if kept < i { // a pointer that stays where it is costs the collector nothing
+			proposals[kept] = proposal
+		}
+		kept++
 	}
 	if withdrawn != nil {
 		out.Lost = append(out.Lost, Lost{Proposals: withdrawn, Err: ErrWithdrawn})
 	}
-	if len(kept) == 0 {
+	if kept == 0 {
 		return nil, nil
 	}
-	return &Batch{Proposals: kept}, p.finish(len(kept))
+	clear(proposals[kept:])
+	return &Batch{Proposals: proposals[:kept]}, p.finish(kept)
 }
 
 // putBack ends a proposal that raft dropped as a whole. Over the limit on uncommitted bytes its
