@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -14,7 +13,8 @@ import (
 
 // Options say whom a client talks to. A zero value of any field but Addresses means its default.
 type Options struct {
-	// Addresses are the client addresses (host:port) of members; one that runs is enough.
+	// Addresses are the client addresses (host:port) of members; one that runs is enough. Reads
+	// that any node can answer go to the first of them that works, so name the nearest first.
 	Addresses []string
 	// Timeout bounds a request whose context has no deadline; default 10 s.
 	Timeout time.Duration
@@ -40,13 +40,12 @@ type Result struct {
 // Client is a connection to a cluster. Its methods may be called from any goroutine.
 type Client struct {
 	options Options
+	first   *Group
 
 	mu struct {
 		sync.Mutex
-		nodes     map[string]*peer // by address
-		preferred string           // where the next request goes
-		turn      int              // walks through Options.Addresses
-		closed    bool
+		nodes  map[string]*peer // by address
+		closed bool
 	}
 }
 
@@ -73,7 +72,7 @@ func Open(o Options) (*Client, error) {
 	setDefault(&o.ReplyBytes, 64<<20)
 	c := &Client{options: o}
 	c.mu.nodes = make(map[string]*peer)
-	c.mu.preferred = o.Addresses[0]
+	c.first = newGroup(c, 1)
 	return c, nil
 }
 
@@ -92,17 +91,23 @@ func Command(name string, args ...string) []byte {
 	return wire.AppendCommand(nil, name, words)
 }
 
-// Write has a command applied, once. A nil error means that it is, and that it is on the disks of
-// a majority; an error that matches [ErrUnknown] leaves it open; any other means that it is not and
-// never will be. The command is not used after Write returns.
+// Write has a command applied by the first group; see [Group.Write].
 func (c *Client) Write(ctx context.Context, command []byte) (Result, error) {
-	return c.do(ctx, wire.Write, command)
+	return c.first.Write(ctx, command)
 }
 
-// Read has a query answered from a state that reflects every write acknowledged before.
+// Read has a query answered by the first group, linearizably; see [Group.Read].
 func (c *Client) Read(ctx context.Context, query []byte) (Result, error) {
-	return c.do(ctx, wire.Read, query)
+	return c.first.Read(ctx, query, Linearizable)
 }
+
+// OpenSession opens a session of the first group; see [Session].
+func (c *Client) OpenSession(ctx context.Context) (*Session, error) {
+	return c.first.OpenSession(ctx)
+}
+
+// Group returns a group by its id; the first one is 1. Keep it: it remembers where its leader is.
+func (c *Client) Group(id uint64) *Group { return newGroup(c, id) }
 
 // Close ends all connections. Writes in flight end with ErrUnknown.
 func (c *Client) Close() error {
@@ -117,125 +122,23 @@ func (c *Client) Close() error {
 	return nil
 }
 
-const (
-	pauseFirst = 5 * time.Millisecond
-	pauseMax   = 250 * time.Millisecond
-)
-
-// do sends a request until its outcome is known, cannot be known, or ctx ends.
-func (c *Client) do(ctx context.Context, kind wire.Kind, payload []byte) (Result, error) {
-	if n := len(payload); n > c.options.CommandBytes {
-		return Result{}, fmt.Errorf("%w: %d bytes, Options.CommandBytes is %d", ErrTooLarge, n,
-			c.options.CommandBytes)
-	}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.options.Timeout)
-		defer cancel()
-	}
-	var last error // why the last attempt was not applied
-	for pause := pauseFirst; ; pause = min(2*pause, pauseMax) {
-		p, err := c.node()
-		if err != nil {
-			return Result{}, err
-		}
-		reply, err := p.roundTrip(ctx, kind, payload)
-		result, again, err := c.judge(p, kind, reply, err)
-		if !again {
-			return result, err
-		}
-		last = err
-		if !sleep(ctx, pause/2+rand.N(pause)) {
-			return Result{}, &requestError{ErrUnavailable, errors.Join(context.Cause(ctx), last)}
-		}
-	}
-}
-
-// judge turns what one attempt brought into the outcome of the request; again says that the
-// request was not applied, err being why, and may be sent once more.
-func (c *Client) judge(p *peer, kind wire.Kind, reply wire.Frame, err error) (
-	_ Result, again bool, _ error,
-) {
-	if err != nil {
-		if !errors.Is(err, context.Canceled) { // the caller's wish says nothing about the node
-			c.leave(p.address)
-		}
-		unsent := errors.Is(err, errNotSent)
-		if kind == wire.Write && !unsent {
-			return Result{}, false, &requestError{ErrUnknown, err}
-		}
-		return Result{}, true, err
-	}
-	if reply.Leader != "" {
-		c.prefer(reply.Leader)
-	}
-	detail := fmt.Errorf("%s: %s", p.address, reply.Payload)
-	switch reply.Status {
-	case wire.OK:
-		return Result{Index: reply.Index, Answer: reply.Payload}, false, nil
-	case wire.Refused:
-		return Result{}, false, &requestError{ErrRefused, detail}
-	case wire.TooLarge:
-		return Result{}, false, &requestError{ErrTooLarge, detail}
-	case wire.Overloaded, wire.NoLeader, wire.DiskFull:
-		return Result{}, true, detail // the same anywhere: it passes, or it does not
-	case wire.NotLeader:
-		if reply.Leader == "" {
-			c.leave(p.address)
-		}
-		return Result{}, true, detail
-	case wire.Closed, wire.Failed:
-		c.leave(p.address)
-		return Result{}, true, detail
-	}
-	// Unknown, or a status of a newer server, of which nothing can be assumed.
-	if kind == wire.Read {
-		return Result{}, true, detail
-	}
-	return Result{}, false, &requestError{ErrUnknown, detail}
-}
-
-// node returns the node that the next request goes to.
-func (c *Client) node() (*peer, error) {
+// node returns the node at an address, or nil when it is one too many.
+func (c *Client) node(address string) (*peer, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mu.closed {
 		return nil, ErrClosed
 	}
-	p := c.mu.nodes[c.mu.preferred]
-	if p == nil {
-		p = newPeer(c.mu.preferred, c.options)
-		c.mu.nodes[c.mu.preferred] = p
+	p := c.mu.nodes[address]
+	if p == nil && len(c.mu.nodes) < len(c.options.Addresses)+hintsMax {
+		p = newPeer(address, c.options)
+		c.mu.nodes[address] = p
 	}
 	return p, nil
 }
 
-// leave goes to another node if address is still the one in use.
-func (c *Client) leave(address string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.mu.preferred != address {
-		return
-	}
-	for range c.options.Addresses {
-		c.mu.turn = (c.mu.turn + 1) % len(c.options.Addresses)
-		c.mu.preferred = c.options.Addresses[c.mu.turn]
-		if c.mu.preferred != address {
-			return
-		}
-	}
-}
-
 // hintsMax bounds the nodes that are known from hints alone; a cluster has a few.
 const hintsMax = 64
-
-func (c *Client) prefer(address string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.mu.nodes[address] != nil || len(c.mu.nodes) < len(c.options.Addresses)+hintsMax {
-		c.mu.preferred = address
-	}
-}
 
 // sleep reports whether it slept to the end.
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -18,6 +18,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// hangUp is the status of an answer that is none: the connection breaks.
+const hangUp wire.Status = 255
+
 // node is a server that answers each request with what answer returns, and counts them.
 type node struct {
 	address string
@@ -71,6 +74,9 @@ func (n *node) converse(conn net.Conn, answer func(int, wire.Frame) wire.Frame) 
 		number := len(n.got)
 		n.mu.Unlock()
 		reply := answer(number, request)
+		if reply.Status == hangUp {
+			return
+		}
 		reply.ID, reply.Kind = request.ID, wire.Reply
 		if _, err := conn.Write(wire.AppendFrame(nil, reply)); err != nil {
 			return

@@ -69,11 +69,9 @@ func (c *connection) close() {
 	c.goroutines.Wait()
 }
 
-func (c *connection) roundTrip(ctx context.Context, kind wire.Kind, payload []byte) (
-	wire.Frame, error,
-) {
+func (c *connection) roundTrip(ctx context.Context, request wire.Frame) (wire.Frame, error) {
 	reply := make(chan wire.Frame, 1)
-	id, err := c.enqueue(kind, payload, reply)
+	id, err := c.enqueue(request, reply)
 	if err != nil {
 		return wire.Frame{}, fmt.Errorf("%w: %w", errNotSent, err)
 	}
@@ -99,9 +97,7 @@ func (c *connection) roundTrip(ctx context.Context, kind wire.Kind, payload []by
 }
 
 // enqueue puts a request into the buffer. From then on it may reach the node.
-func (c *connection) enqueue(kind wire.Kind, payload []byte, reply chan wire.Frame) (
-	id uint64, err error,
-) {
+func (c *connection) enqueue(request wire.Frame, reply chan wire.Frame) (id uint64, err error) {
 	c.mu.Lock()
 	if c.mu.err != nil {
 		err = c.mu.err
@@ -111,7 +107,8 @@ func (c *connection) enqueue(kind wire.Kind, payload []byte, reply chan wire.Fra
 	c.mu.nextID++
 	id = c.mu.nextID
 	c.mu.waiting[id] = reply
-	c.mu.out = wire.AppendFrame(c.mu.out, wire.Frame{ID: id, Kind: kind, Payload: payload})
+	request.ID = id
+	c.mu.out = wire.AppendFrame(c.mu.out, request)
 	c.mu.Unlock()
 	select {
 	case c.kick <- struct{}{}:

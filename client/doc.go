@@ -6,5 +6,6 @@
 //
 // A request that was surely not applied is sent again, to another node where that helps, until its
 // context ends. A write whose connection broke after it was sent is not: it may have been applied,
-// and only the caller knows whether it can be applied twice. Its error matches [ErrUnknown].
+// and only the caller knows whether it can be applied twice. Its error matches [ErrUnknown]. A
+// write in a [Session] is sent again in that case too, and applied once.
 package client

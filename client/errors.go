@@ -20,7 +20,12 @@ var (
 	ErrTooLarge = errors.New("client: command too large")
 	// ErrClosed: the client was closed before the request was sent.
 	ErrClosed = errors.New("client: closed")
+	// ErrSessionExpired: the cluster does not know the session any more. The write was not applied,
+	// unless the error matches ErrUnknown too. Open another session.
+	ErrSessionExpired = errors.New("client: session expired")
 )
+
+var errSessionClosed = errors.New("closed by this client")
 
 // requestError joins one of the errors above with what was found out about it.
 type requestError struct {

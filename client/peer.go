@@ -35,7 +35,7 @@ func newPeer(address string, o Options) *peer {
 
 // roundTrip sends a request and waits for its reply. An error that matches errNotSent is definite;
 // after any other the node may have got the request.
-func (p *peer) roundTrip(ctx context.Context, kind wire.Kind, payload []byte) (wire.Frame, error) {
+func (p *peer) roundTrip(ctx context.Context, request wire.Frame) (wire.Frame, error) {
 	select {
 	case p.window <- struct{}{}:
 		defer func() { <-p.window }()
@@ -46,7 +46,7 @@ func (p *peer) roundTrip(ctx context.Context, kind wire.Kind, payload []byte) (w
 	if err != nil {
 		return wire.Frame{}, fmt.Errorf("%w: %w", errNotSent, err)
 	}
-	return conn.roundTrip(ctx, kind, payload)
+	return conn.roundTrip(ctx, request)
 }
 
 // connect returns the connection, a new one when there is none or it broke.

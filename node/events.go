@@ -148,8 +148,8 @@ type events struct {
 // subscriptionsMax bounds what one event can cost.
 const subscriptionsMax = 64
 
-// Subscribe returns a subscription whose channel holds so many events, at least 1. When the node has
-// closed, or has 64 subscriptions already, the channel is closed from the beginning. It must be
+// Subscribe returns a subscription whose channel holds so many events, at least 1. When the node
+// has closed, or has 64 subscriptions already, the channel is closed from the beginning. It must be
 // closed by its owner.
 func (n *Node) Subscribe(buffer int) *Subscription { return n.events.add(buffer) }
 

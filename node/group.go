@@ -155,6 +155,9 @@ func (g *Group) Propose(ctx context.Context, command []byte) (Result, error) {
 // ID returns the id of the group.
 func (g *Group) ID() uint64 { return g.id }
 
+// Leader returns the node that leads the group as far as this node knows, 0 = nobody.
+func (g *Group) Leader() uint64 { return g.lead.Load() }
+
 // admitCommand admits a command at once, or says why not.
 func (g *Group) admitCommand(c *Call) error {
 	if err := g.checkCommand(c); err != nil {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/tidwall/redcon"
@@ -22,7 +23,7 @@ func (c *respConn) builtin(dst []byte, words [][]byte) (_ []byte, ok bool) {
 		c.closing = true
 		return redcon.AppendOK(dst), true
 	case "select":
-		return appendSelect(dst, words), true
+		return c.appendSelect(dst, words), true
 	case "command":
 		return redcon.AppendArray(dst, 0), true
 	case "config":
@@ -47,12 +48,24 @@ func appendPing(dst []byte, words [][]byte) []byte {
 	return redcon.AppendError(dst, wrongArity("ping"))
 }
 
-func appendSelect(dst []byte, words [][]byte) []byte {
+// appendSelect chooses the group that the commands behind it go to, by its id. 0, which client
+// libraries send, is the first one like 1. What is in flight ends before, so that the commands of a
+// connection take effect in their order whatever group they go to.
+func (c *respConn) appendSelect(dst []byte, words [][]byte) []byte {
 	if len(words) != 2 {
 		return redcon.AppendError(dst, wrongArity("select"))
 	}
-	if string(words[1]) != "0" {
-		return redcon.AppendError(dst, "ERR DB index is out of range")
+	id, err := strconv.ParseUint(string(words[1]), 10, 64)
+	if err != nil {
+		return redcon.AppendError(dst, "ERR invalid DB index: want the id of a group")
+	}
+	group := c.server.groupOf(id)
+	if group == nil {
+		return redcon.AppendError(dst, noGroup(id))
+	}
+	if group != c.group {
+		c.settle()
+		c.group = group
 	}
 	return redcon.AppendOK(dst)
 }

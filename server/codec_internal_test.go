@@ -91,6 +91,12 @@ func TestFailures(t *testing.T) {
 		{node.ErrGroupFailed, kindRead, wire.Failed, "FAILED "},
 		{&node.NotLeaderError{Leader: 2}, kindWrite, wire.NotLeader, "NOTLEADER "},
 		{&node.NotLeaderError{}, kindWrite, wire.NotLeader, "NOTLEADER "},
+		{node.ErrGroupRemoved, kindWrite, wire.NoGroup, "NOGROUP "},
+		{node.ErrSessionExpired, kindWrite, wire.SessionExpired, "SESSIONEXPIRED "},
+		{node.ErrSequenceTooOld, kindWrite, wire.SequenceTooOld, "SEQUENCETOOOLD "},
+		{node.ErrSessionFull, kindWrite, wire.SessionFull, "SESSIONFULL "},
+		{fmt.Errorf("%w: before: %w", node.ErrUnknown, node.ErrSessionExpired), kindWrite,
+			wire.Unknown, "UNKNOWN "},
 		{node.ErrUnknown, kindWrite, wire.Unknown, "UNKNOWN outcome unknown"},
 		{errors.New("something new"), kindWrite, wire.Unknown, "UNKNOWN outcome unknown"},
 		{node.ErrUnknown, kindRead, wire.Unknown, "UNKNOWN no answer"},
@@ -122,9 +128,12 @@ func (fatalMachine) Apply(statemachine.Meta, Command) (any, error) {
 }
 
 func TestFatalIsNoAnswer(t *testing.T) {
-	service := RESP(fatalMachine{}, Write("set", 3))
+	machine, err := RESP(fatalMachine{}, Write("set", 3)).machines(groupID)
+	if err != nil {
+		t.Fatal(err)
+	}
 	payload := appendCommand(nil, NewCommand("set", "a", "b"))
-	if answer, err := service.machine.Apply(statemachine.Meta{}, payload); err == nil {
+	if answer, err := machine.Apply(statemachine.Meta{}, payload); err == nil {
 		t.Fatalf("got the answer %q", answer)
 	}
 }

@@ -15,7 +15,11 @@
 // the client does not wait for answers in between (pipelining). Consecutive writes travel
 // together, as do consecutive reads; a change from one to the other waits for what is in flight.
 //
-// Besides the commands of the service every server answers PING, ECHO, QUIT, SELECT 0, INFO,
+// SELECT chooses the group that the commands of a connection go to, by its id; they begin with the
+// first one, which is 0 and 1. RESP reads are linearizable; package client has the other levels, and
+// sessions.
+//
+// Besides the commands of the service every server answers PING, ECHO, QUIT, SELECT, INFO,
 // COMMAND, CONFIG GET, HELLO and CLIENT SETNAME, SETINFO, GETNAME, ID, so that the usual clients
 // connect. A command of the service with one of these names takes its place.
 //
@@ -32,6 +36,7 @@
 //	DISKFULL     not applied: no room on the leader's disk; reads go on
 //	CLOSED       not applied: the node is shutting down; ask another
 //	FAILED       not applied: the service stopped on this node; ask another
+//	NOGROUP      not applied: the group does not run on this node, or was removed
 //	UNKNOWN      a write may have been applied, or may yet be; a read was not answered in time
 //
 // After "ERR Protocol error" the server closes the connection: where the next command begins is

@@ -20,6 +20,12 @@ var failures = [...]struct {
 	err error
 	failure
 }{
+	{node.ErrSessionExpired, failure{wire.SessionExpired,
+		"SESSIONEXPIRED the session is not known any more; not applied by this attempt"}},
+	{node.ErrSequenceTooOld, failure{wire.SequenceTooOld,
+		"SEQUENCETOOOLD its answer was acknowledged before; this attempt changes nothing"}},
+	{node.ErrSessionFull, failure{wire.SessionFull,
+		"SESSIONFULL too many answers are not acknowledged; not applied, try again later"}},
 	{node.ErrNoLeader, failure{wire.NoLeader,
 		"CLUSTERDOWN no leader in time; not applied, try again"}},
 	{node.ErrOverloaded, failure{wire.Overloaded,
@@ -32,12 +38,15 @@ var failures = [...]struct {
 		"CLOSED this node is shutting down; not applied, ask another node"}},
 	{node.ErrGroupFailed, failure{wire.Failed,
 		"FAILED the service stopped on this node, see /status; not applied, ask another node"}},
+	{node.ErrGroupRemoved, failure{wire.NoGroup,
+		"NOGROUP the group was removed; not applied, and it does not come back"}},
 }
 
 // failureOf translates an error of the node. address gives the client address of a node.
 func failureOf(err error, kind commandKind, address func(id uint64) string) failure {
 	for _, f := range failures {
-		if errors.Is(err, f.err) {
+		// An outcome that is not known stays so, whatever else the error tells.
+		if errors.Is(err, f.err) && !errors.Is(err, node.ErrUnknown) {
 			return f.failure
 		}
 	}

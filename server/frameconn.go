@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"sync"
 	"time"
@@ -15,26 +16,33 @@ import (
 )
 
 const (
-	frameWindow    = 1024     // requests of one kind that are started and not answered
+	frameLines     = 8        // lines of requests; see frameConn
+	frameWindow    = 1024     // requests of one line that are started and not answered
 	frameReplies   = 64       // replies that wait for the writer
 	frameBufferMax = 64 << 10 // replies are collected up to this size into one write
 )
 
 // frameConn serves one connection of the binary protocol. Its own goroutine reads requests and
-// starts them; one goroutine for each kind waits for them in the order in which they were started,
-// so that a slow read does not hold up the replies to writes; one goroutine writes. When a window
-// is full the reader stops reading, which is how a client is slowed down.
+// starts them. They stand in lines, by group and by what they wait for, and one goroutine for each
+// line that is in use waits for its requests in the order in which they were started: a slow read
+// does not hold up the replies to writes, nor one group those of another. One goroutine writes.
+// When a line is full the reader stops reading, which is how a client is slowed down.
 type frameConn struct {
 	server  *Server
 	conn    net.Conn
 	in      *bufio.Reader
-	calls   [2]chan frameCall // by commandKind
+	lines   [frameLines]chan frameCall // the reader's; nil = not in use
+	waiters sync.WaitGroup             // one for each line
 	replies chan wire.Frame
 }
 
+// frameCall is one request that was started, and whose outcome wait returns.
 type frameCall struct {
 	id      uint64
-	call    *node.Call
+	group   *node.Group
+	kind    commandKind
+	session bool // opens or closes one: no command of the service
+	wait    func(context.Context) (node.Result, error)
 	started time.Time
 }
 
@@ -46,23 +54,19 @@ func newFrameConn(s *Server, conn net.Conn, first []byte) *frameConn {
 		in:      bufio.NewReader(io.MultiReader(bytes.NewReader(first), conn)),
 		replies: make(chan wire.Frame, frameReplies),
 	}
-	for kind := range c.calls {
-		c.calls[kind] = make(chan frameCall, frameWindow)
-	}
 	return c
 }
 
 func (c *frameConn) serve() {
-	var waiters, writer sync.WaitGroup
-	for kind := range c.calls {
-		waiters.Go(func() { c.wait(commandKind(kind)) })
-	}
+	var writer sync.WaitGroup
 	writer.Go(c.write)
 	err := c.read()
-	for _, calls := range c.calls {
-		close(calls)
+	for _, line := range c.lines {
+		if line != nil {
+			close(line)
+		}
 	}
-	waiters.Wait()
+	c.waiters.Wait()
 	close(c.replies)
 	writer.Wait()
 	if err != nil {
@@ -83,19 +87,98 @@ func (c *frameConn) read() error {
 		if err != nil {
 			return protocolFault(err)
 		}
-		kind, ok := requestKind(f.Kind)
-		if !ok {
+		if f.Kind == wire.Reply {
 			return wire.ErrFrame
 		}
-		if err := c.server.service.check(f.Payload, kind); err != nil {
+		if status, text := c.request(f); status != wire.OK {
 			c.server.metrics.refused.Inc()
-			c.replies <- wire.Frame{ID: f.ID, Kind: wire.Reply, Status: wire.Refused,
-				Payload: []byte(err.Error())}
-			continue
+			c.replies <- wire.Frame{ID: f.ID, Kind: wire.Reply, Status: status,
+				Payload: []byte(text)}
 		}
-		call := c.server.start(f.Payload, kind)
-		c.calls[kind] <- frameCall{id: f.ID, call: call, started: time.Now()}
 	}
+}
+
+// request starts one request, or says why not.
+func (c *frameConn) request(f wire.Frame) (wire.Status, string) {
+	group := c.server.groupOf(f.Group)
+	if group == nil {
+		return wire.NoGroup, noGroup(f.Group)
+	}
+	call := frameCall{id: f.ID, group: group, started: time.Now()}
+	line := lineWrites
+	switch f.Kind {
+	case wire.OpenSession, wire.CloseSession:
+		line, call.session = lineSessions, true
+		call.wait = sessionRequest(group, f)
+	case wire.Read:
+		line, call.kind = lineReads+int(f.Level), kindRead
+	}
+	if !call.session {
+		if err := c.server.service.check(f.Payload, call.kind); err != nil {
+			return wire.Refused, err.Error()
+		}
+		call.wait = start(group, f).Wait
+	}
+	c.line(f.Group, line) <- call
+	return wire.OK, ""
+}
+
+// start gives a command to the log or a query to the state machine.
+func start(g *node.Group, f wire.Frame) *node.Call {
+	switch {
+	case f.Kind == wire.Read:
+		return g.GoRead(f.Payload, readLevel(f.Level, f.Bound))
+	case f.Session != 0:
+		return g.GoSession(f.Session, f.Sequence, f.Acked, f.Payload)
+	}
+	return g.Go(f.Payload)
+}
+
+// sessionRequest returns what opens or closes a session, and takes its time.
+func sessionRequest(g *node.Group, f wire.Frame) func(context.Context) (node.Result, error) {
+	return func(ctx context.Context) (node.Result, error) {
+		if f.Kind == wire.CloseSession {
+			return node.Result{}, g.CloseSession(ctx, f.Session)
+		}
+		session, err := g.OpenSession(ctx)
+		if err != nil {
+			return node.Result{}, err
+		}
+		return node.Result{Answer: wire.AppendSession(nil, session.ID())}, nil
+	}
+}
+
+// readLevel says a level of the protocol in the node's terms.
+func readLevel(level wire.Level, bound uint64) node.ReadLevel {
+	switch level {
+	case wire.Lease:
+		return node.Lease
+	case wire.AtLeast:
+		return node.AtLeast(bound)
+	case wire.Stale:
+		const max = uint64(math.MaxInt64 / time.Microsecond)
+		return node.Stale(time.Duration(min(bound, max)) * time.Microsecond)
+	}
+	return node.Linearizable
+}
+
+// The lines of one group. Those of several groups share what lines there are.
+const (
+	lineWrites   = 0
+	lineSessions = 1
+	lineReads    = 2 // and the level
+	linesOfGroup = 6
+)
+
+// line returns the line of a kind of requests of a group. The first one takes it into use.
+func (c *frameConn) line(group uint64, kind int) chan<- frameCall {
+	line := &c.lines[(max(group, 1)*linesOfGroup+uint64(kind))%frameLines]
+	if *line == nil {
+		calls := make(chan frameCall, frameWindow)
+		*line = calls
+		c.waiters.Go(func() { c.wait(calls) })
+	}
+	return *line
 }
 
 // readFrame takes memory for a large frame out of the budget that all connections share, until
@@ -128,42 +211,34 @@ func protocolFault(err error) error {
 	return nil
 }
 
-func requestKind(k wire.Kind) (kind commandKind, ok bool) {
-	switch k {
-	case wire.Write:
-		return kindWrite, true
-	case wire.Read:
-		return kindRead, true
-	}
-	return 0, false
-}
-
-// wait answers the calls of one kind in the order in which they were started. Calls that were
+// wait answers the calls of one line in the order in which they were started. Calls that were
 // started at about the same time share a context, because one costs as much as the rest of a call.
-func (c *frameConn) wait(kind commandKind) {
+func (c *frameConn) wait(calls <-chan frameCall) {
 	timeout := c.server.config.Limits.RequestTimeout
 	ctx, cancel := context.WithCancel(context.Background())
 	var shared time.Time
-	for call := range c.calls[kind] {
+	for call := range calls {
 		if call.started.Sub(shared) > timeout/100 {
 			cancel()
 			shared = call.started
 			ctx, cancel = context.WithDeadline(context.Background(), shared.Add(timeout))
 		}
-		result, err := call.call.Wait(ctx)
-		c.server.metrics.observe(kind, err, time.Since(call.started))
-		c.replies <- c.reply(call.id, kind, result, err)
+		result, err := call.wait(ctx)
+		if !call.session {
+			c.server.metrics.observe(call.kind, err, time.Since(call.started))
+		}
+		c.replies <- c.reply(call, result, err)
 	}
 	cancel()
 }
 
-func (c *frameConn) reply(id uint64, kind commandKind, result node.Result, err error) wire.Frame {
-	f := wire.Frame{ID: id, Kind: wire.Reply, Index: result.Index, Payload: result.Answer,
-		Leader: c.server.leaderHint()}
+func (c *frameConn) reply(call frameCall, result node.Result, err error) wire.Frame {
+	f := wire.Frame{ID: call.id, Kind: wire.Reply, Index: result.Index, Payload: result.Answer,
+		Leader: c.server.leaderHint(call.group)}
 	if err == nil {
 		return f
 	}
-	failure := c.server.failure(err, kind)
+	failure := c.server.failure(err, call.kind)
 	f.Status, f.Payload = failure.status, []byte(failure.text)
 	return f
 }

@@ -30,6 +30,7 @@ const (
 type respConn struct {
 	server *Server
 	conn   net.Conn
+	group  *node.Group // as chosen by SELECT
 	id     int64
 	in     *inBuffer
 	parser respParser
@@ -51,7 +52,7 @@ type respCall struct {
 }
 
 func newRespConn(s *Server, conn net.Conn, id int64, in *inBuffer) *respConn {
-	return &respConn{server: s, conn: conn, id: id, in: in, reads: windowReads,
+	return &respConn{server: s, conn: conn, group: s.group, id: id, in: in, reads: windowReads,
 		parser: respParser{bytesMax: int(s.config.Limits.Command)}}
 }
 
@@ -122,7 +123,7 @@ func (c *respConn) command(words [][]byte) {
 	}
 	payload := c.encode(spec.name, words[1:])
 	c.calls = append(c.calls,
-		respCall{call: c.server.start(payload, spec.kind), payload: payload})
+		respCall{call: startCommand(c.group, payload, spec.kind), payload: payload})
 }
 
 // other answers what the service did not declare.
@@ -212,7 +213,7 @@ func (c *respConn) settle() {
 		if lost && c.kind == kindWrite && i == len(c.calls)-1 {
 			// The leader changed and the command is surely not applied. Nothing was sent behind
 			// it on this connection, so trying it again keeps the order.
-			result, err = c.server.group.Propose(ctx, waiting.payload)
+			result, err = c.group.Propose(ctx, waiting.payload)
 		}
 		c.server.metrics.observe(c.kind, err, time.Since(c.started))
 		if err == nil {

@@ -86,7 +86,11 @@ func (s *Server) open() error {
 	if s.node, err = node.Open(nodeOptions(s.config, s.logger)); err != nil {
 		return err
 	}
-	if s.group, err = s.node.StartGroup(groupID, s.service.machine); err != nil {
+	machine, err := s.service.machines(groupID)
+	if err != nil {
+		return err
+	}
+	if s.group, err = s.node.StartGroup(groupID, machine); err != nil {
 		return err
 	}
 	s.metrics.registry.MustRegister(nodeCollector{s.node})
@@ -166,12 +170,27 @@ func Run(ctx context.Context, cfg *config.Config, service Service, logger *slog.
 	return err
 }
 
-// start gives a command to the log or a query to the state machine. The payload's memory passes on.
-func (s *Server) start(payload []byte, kind commandKind) *node.Call {
-	if kind == kindWrite {
-		return s.group.Go(payload)
+// groupOf returns a group by what clients call it: 0 is the first one. It is nil for a group that
+// does not run on this node.
+func (s *Server) groupOf(id uint64) *node.Group {
+	if id == 0 || id == groupID {
+		return s.group
 	}
-	return s.group.GoRead(payload, node.Linearizable)
+	return s.node.Group(id)
+}
+
+// noGroup is what a client is told whose group groupOf does not find.
+func noGroup(id uint64) string {
+	return fmt.Sprintf("NOGROUP group %d does not run on this node; not applied", id)
+}
+
+// startCommand gives a command to the log or a query to the state machine. The payload's memory
+// passes on.
+func startCommand(g *node.Group, payload []byte, kind commandKind) *node.Call {
+	if kind == kindWrite {
+		return g.Go(payload)
+	}
+	return g.GoRead(payload, node.Linearizable)
 }
 
 // failure says what a client is told about err.
@@ -182,9 +201,9 @@ func (s *Server) failure(err error, kind commandKind) failure {
 // address returns the client address of a node, or "" for one that is not in the configuration.
 func (s *Server) address(id uint64) string { return s.members[id].Client }
 
-// leaderHint returns the client address of the leader when it is another node, else "".
-func (s *Server) leaderHint() string {
-	leader := s.group.Status().Leader
+// leaderHint returns the client address of a group's leader when it is another node, else "".
+func (s *Server) leaderHint(g *node.Group) string {
+	leader := g.Leader()
 	if leader == s.config.Node.ID {
 		return ""
 	}

@@ -191,7 +191,10 @@ func TestRESP(t *testing.T) {
 		{"ping a b\r\n", []string{"-ERR wrong number of arguments for 'ping' command"}},
 		{"echo mine\r\n", []string{":4"}}, // the service's own command takes the built-in's place
 		{"select 0\r\n", []string{"+OK"}},
-		{"select 1\r\n", []string{"-ERR DB index is out of range"}},
+		{"select 1\r\n", []string{"+OK"}},
+		{"select 2\r\n", []string{"-NOGROUP group 2 does not run on this node; not applied"}},
+		{"select x\r\n", []string{"-ERR invalid DB index: want the id of a group"}},
+		{"select\r\n", []string{"-ERR wrong number of arguments for 'select' command"}},
 		{"command docs\r\n", []string{"*0"}},
 		{"config get save\r\n", []string{"*2", "$4", "save", "$0", ""}},
 		{"client setname me\r\n", []string{"+OK"}},

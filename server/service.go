@@ -8,10 +8,11 @@ import (
 	"github.com/connectraft/connect/statemachine"
 )
 
-// Service is what a server serves: a state machine and the commands that reach it. It is for one
-// server; another server needs a service with a machine of its own.
+// Service is what a server serves: state machines and the commands that reach them. It is for one
+// server; another server needs a service with machines of its own.
 type Service struct {
-	machine  statemachine.Machine
+	// machines makes the state machine of a group.
+	machines func(group uint64) (statemachine.Machine, error)
 	commands commandTable
 	err      error // why it cannot be served; reported when a server is opened with it
 }
@@ -24,7 +25,25 @@ type Service struct {
 // array; with R = any each answer may be another of these, and nil is the null. An error of Apply
 // or Query becomes an error whose text gets the prefix "ERR " unless it begins with a word in
 // capitals.
+//
+// The service has the first group of the cluster alone; see [RESPGroups].
 func RESP[R any](machine statemachine.StateMachine[Command, R], commands ...CommandSpec) Service {
+	return RESPGroups(func(group uint64) (statemachine.StateMachine[Command, R], error) {
+		if group != groupID {
+			return nil, fmt.Errorf("server: the service has one state machine, for group %d: "+
+				"use RESPGroups", groupID)
+		}
+		return machine, nil
+	}, commands...)
+}
+
+// RESPGroups makes a service as [RESP] does that has a state machine for each group of the cluster:
+// newMachine makes it, in its initial state, whenever the group starts on the server's node. It may
+// be called from several goroutines at a time.
+func RESPGroups[R any](
+	newMachine func(group uint64) (statemachine.StateMachine[Command, R], error),
+	commands ...CommandSpec,
+) Service {
 	table, err := newCommandTable(commands)
 	answer := reflect.TypeFor[R]()
 	if answer.Kind() != reflect.Interface {
@@ -33,11 +52,14 @@ func RESP[R any](machine statemachine.StateMachine[Command, R], commands ...Comm
 		}
 	}
 	codec := respCodec[R]{commands: table}
-	return Service{
-		machine:  statemachine.Typed[Command, R](machine, codec),
-		commands: table,
-		err:      err,
+	machines := func(group uint64) (statemachine.Machine, error) {
+		machine, err := newMachine(group)
+		if err != nil {
+			return nil, err
+		}
+		return statemachine.Typed[Command, R](machine, codec), nil
 	}
+	return Service{machines: machines, commands: table, err: err}
 }
 
 // respCodec puts commands into the log in the form of package wire, and answers into RESP, so that

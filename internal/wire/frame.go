@@ -42,10 +42,14 @@ type Kind uint8
 const (
 	// Write asks for a command to be applied.
 	Write Kind = 1
-	// Read asks for a query to be answered, linearizably.
+	// Read asks for a query to be answered.
 	Read Kind = 2
 	// Reply answers a request.
 	Reply Kind = 3
+	// OpenSession asks for a session; the payload of the reply is what ParseSession takes.
+	OpenSession Kind = 4
+	// CloseSession forgets a session.
+	CloseSession Kind = 5
 )
 
 // Frame is one request or reply.
@@ -55,8 +59,8 @@ const (
 //	| length | crc32c |   request id   | kind |  content  |
 //	+--------+--------+----------------+------+-- - - - --+
 //
-// length counts the bytes from the request id on. crc32c (Castagnoli) covers the same bytes. The
-// content of a request is its payload. That of a reply is
+// length counts the bytes from the request id on. crc32c (Castagnoli) covers the same bytes. What
+// the content of a request is, request.go tells. That of a reply is
 //
 //	 17       18        26     27
 //	+--------+---------+------+-- - - --+-- - - - --+
@@ -69,6 +73,7 @@ const (
 type Frame struct {
 	ID      uint64
 	Kind    Kind
+	Request        // of any kind but a reply
 	Status  Status // of a reply
 	Index   uint64 // of a reply: the log index of the command, or what a read reflects
 	Leader  string // of a reply: where to ask next time
@@ -81,7 +86,7 @@ const (
 	replyBytes  = 10 // status, index and the size of leader
 )
 
-// Overhead is the most that the body of a frame has beyond its payload.
+// Overhead is at least what the body of a frame has beyond its payload.
 const Overhead = bodyMin + replyBytes + 255
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -100,6 +105,8 @@ func AppendFrame(dst []byte, f Frame) []byte {
 		dst = binary.LittleEndian.AppendUint64(dst, f.Index)
 		dst = append(dst, byte(len(f.Leader)))
 		dst = append(dst, f.Leader...)
+	} else {
+		dst = f.Request.append(dst, f.Kind)
 	}
 	dst = append(dst, f.Payload...)
 	body := dst[start+headerBytes:]
@@ -161,13 +168,14 @@ func readBody(r io.Reader, length int) ([]byte, error) {
 
 func parseBody(body []byte) (Frame, error) {
 	f := Frame{ID: binary.LittleEndian.Uint64(body), Kind: Kind(body[8]), Payload: body[bodyMin:]}
-	switch f.Kind {
-	case Write, Read:
-		return f, nil
-	case Reply:
+	if f.Kind == Reply {
 		return parseReply(f)
 	}
-	return Frame{}, fmt.Errorf("%w: kind %d", ErrFrame, body[8])
+	var ok bool
+	if f.Request, f.Payload, ok = parseRequest(f.Kind, f.Payload); !ok {
+		return Frame{}, fmt.Errorf("%w: request of kind %d", ErrFrame, body[8])
+	}
+	return f, nil
 }
 
 func parseReply(f Frame) (Frame, error) {

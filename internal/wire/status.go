@@ -27,10 +27,22 @@ const (
 	Failed Status = 8
 	// Refused: the service does not know this command, or not in this form.
 	Refused Status = 9
+	// NoGroup: the group does not run on this node; it may on another, or it was removed.
+	NoGroup Status = 10
+	// SessionExpired: the session is not known any more, and this attempt is not applied. One
+	// before it may have been.
+	SessionExpired Status = 11
+	// SequenceTooOld: the client has said that it needs no answer to the sequence any more. This
+	// attempt is not applied; one before it may have been.
+	SequenceTooOld Status = 12
+	// SessionFull: too many answers of the session are kept; try again when earlier ones are
+	// acknowledged.
+	SessionFull Status = 13
 )
 
 var statusNames = [...]string{"ok", "unknown", "not leader", "no leader", "overloaded", "too large",
-	"disk full", "closed", "failed", "refused"}
+	"disk full", "closed", "failed", "refused", "no group", "session expired", "sequence too old",
+	"session full"}
 
 func (s Status) String() string {
 	if int(s) < len(statusNames) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"reflect"
@@ -20,6 +21,15 @@ func TestFramesComeBackAsTheyWere(t *testing.T) {
 	frames := []wire.Frame{
 		{ID: 1, Kind: wire.Write, Payload: []byte{}},
 		{ID: 1<<64 - 1, Kind: wire.Read, Payload: []byte("q")},
+		{ID: 2, Kind: wire.Write, Request: wire.Request{Group: 1 << 62, Session: 3, Sequence: 1 << 40,
+			Acked: 1<<40 - 1}, Payload: []byte("in a session")},
+		{ID: 3, Kind: wire.Read, Request: wire.Request{Group: 7, Level: wire.AtLeast, Bound: 1 << 63},
+			Payload: []byte("q")},
+		{ID: 4, Kind: wire.Read, Request: wire.Request{Level: wire.Stale, Bound: 500},
+			Payload: []byte{}},
+		{ID: 5, Kind: wire.OpenSession, Request: wire.Request{Group: 9}, Payload: []byte{}},
+		{ID: 6, Kind: wire.CloseSession, Request: wire.Request{Group: 9, Session: 300},
+			Payload: []byte{}},
 		{ID: 7, Kind: wire.Reply, Status: wire.NotLeader, Leader: "127.0.0.1:7001",
 			Payload: []byte("text")},
 		{ID: 8, Kind: wire.Reply, Index: 1 << 60, Payload: bytes.Repeat([]byte("x"), 300_000)},
@@ -75,6 +85,58 @@ func TestDeclaredSizeIsCheckedFirst(t *testing.T) {
 		_, err := wire.ReadFrame(bytes.NewReader(append(header, 0, 0, 0, 0)), limit)
 		if size, ok := errors.AsType[*wire.SizeError](err); !ok || size.Declared != declared {
 			t.Errorf("declared %d: %v, want a SizeError", declared, err)
+		}
+	}
+}
+
+// frameOf makes a sound frame of a kind and any content.
+func frameOf(kind wire.Kind, content ...byte) []byte {
+	body := append(binary.LittleEndian.AppendUint64(nil, 1), byte(kind))
+	body = append(body, content...)
+	head := binary.LittleEndian.AppendUint32(nil, uint32(len(body)))
+	head = binary.LittleEndian.AppendUint32(head,
+		crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
+	return append(head, body...)
+}
+
+func TestMalformedRequests(t *testing.T) {
+	if _, err := wire.ReadFrame(bytes.NewReader(frameOf(wire.OpenSession, 1)), limit); err != nil {
+		t.Fatalf("a sound request: %v", err)
+	}
+	for name, frame := range map[string][]byte{
+		"no group":                    frameOf(wire.Write),
+		"group of eleven bytes":       frameOf(wire.OpenSession, bytes.Repeat([]byte{0x80}, 11)...),
+		"no session":                  frameOf(wire.Write, 1),
+		"no sequence":                 frameOf(wire.Write, 1, 2),
+		"no acked":                    frameOf(wire.Write, 1, 2, 1),
+		"sequence 0":                  frameOf(wire.Write, 1, 2, 0, 0, 'c'),
+		"sequence without a session":  frameOf(wire.Write, 1, 0, 1, 0, 'c'),
+		"acked without a session":     frameOf(wire.Write, 1, 0, 0, 1, 'c'),
+		"no level":                    frameOf(wire.Read, 1),
+		"a level that nobody knows":   frameOf(wire.Read, 1, 4, 0, 'q'),
+		"no bound":                    frameOf(wire.Read, 1, 2),
+		"payload of an open session":  frameOf(wire.OpenSession, 1, 1),
+		"no session to close":         frameOf(wire.CloseSession, 1),
+		"payload of a closed session": frameOf(wire.CloseSession, 1, 2, 3),
+		"a kind that nobody knows":    frameOf(6, 1),
+		"kind 0":                      frameOf(0, 1),
+	} {
+		f, err := wire.ReadFrame(bytes.NewReader(frame), limit)
+		if !errors.Is(err, wire.ErrFrame) {
+			t.Errorf("%s: %+v, %v, want ErrFrame", name, f, err)
+		}
+	}
+}
+
+func TestSessionIDs(t *testing.T) {
+	for _, id := range []uint64{1, 127, 128, 1<<64 - 1} {
+		if got, ok := wire.ParseSession(wire.AppendSession(nil, id)); got != id || !ok {
+			t.Errorf("%d came back as %d, %v", id, got, ok)
+		}
+	}
+	for _, bad := range [][]byte{nil, {0}, {1, 1}, {0x80}} {
+		if id, ok := wire.ParseSession(bad); ok {
+			t.Errorf("% x is session %d", bad, id)
 		}
 	}
 }
