@@ -44,12 +44,17 @@ func newApplier(g *group) *applier {
 
 // begin is applier.beginAt.
 func (a *applier) begin(at apply.Position) {
-	members := make([]apply.Member, 0, len(a.g.w.hosts))
-	for _, h := range a.g.w.hosts {
+	beginStage(a.g.w, a.stage, at)
+	a.applied = at.Index
+}
+
+// beginStage gives a stage the members that every group begins with.
+func beginStage(w *world, s *apply.Stage, at apply.Position) {
+	members := make([]apply.Member, 0, len(w.hosts))
+	for _, h := range w.hosts {
 		members = append(members, apply.Member{ID: h.id})
 	}
-	a.stage.Begin(at, members)
-	a.applied = at.Index
+	s.Begin(at, members)
 }
 
 func (a *applier) put(t applyTask) {
@@ -248,6 +253,9 @@ func (a *applier) load(index uint64) error {
 	at := apply.Position{Index: s.index, Term: s.term, Clock: s.clock, Members: s.members}
 	if err := a.stage.Restore(at, bytes.NewReader(s.body)); err != nil {
 		return fmt.Errorf("restore snapshot %d of group %d: %w", index, a.g.id, err)
+	}
+	if a.g.w.is(forgetSessions) {
+		beginStage(a.g.w, a.stage, at)
 	}
 	a.applied = a.stage.Index()
 	a.entriesSince, a.bytesSince = 0, 0

@@ -92,17 +92,17 @@ func (g *group) bootstrap() error {
 	return g.appendNow(wal.Update{
 		Group: g.id,
 		State: &wal.State{Term: 1, Commit: 1},
-		Mark:  &wal.Mark{Index: 1, Term: 1, ConfState: g.p.voters()},
+		Mark:  &wal.Mark{Index: 1, Term: 1, ConfState: g.w.voters()},
 	})
 }
 
 // voters is Node.voters.
-func (p *process) voters() *pb.ConfState {
+func (w *world) voters() *pb.ConfState {
 	state := &pb.ConfState{}
-	for _, h := range p.w.hosts {
+	for _, h := range w.hosts {
 		state.Voters = append(state.Voters, h.id)
 	}
-	if p.w.is(smallQuorum) && len(state.Voters)%2 == 0 {
+	if w.is(smallQuorum) && len(state.Voters)%2 == 0 {
 		state.Voters = state.Voters[1:]
 	}
 	return state
@@ -143,7 +143,7 @@ func (g *group) recover() error {
 	}
 	first := mark.ConfState
 	if first == nil {
-		first = g.p.voters()
+		first = g.w.voters()
 	}
 	g.apply.begin(apply.Position{Index: mark.Index, Term: mark.Term, Members: first})
 	return nil

@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/connectraft/connect/internal/replica"
@@ -12,7 +13,9 @@ type call struct {
 	g       *group
 	state   int // queued, taken or abandoned
 	payload []byte
-	stale   bool // a read that asks nobody
+	system  bool
+	place   *inSession // of a command in its session; nil without one
+	stale   bool       // a read that asks nobody
 	relay   *relay
 	retry   bool // tried again when a change of leader has surely lost it (Propose, not Go)
 	result  node.Result
@@ -32,7 +35,19 @@ var (
 	_ replica.Read     = (*call)(nil)
 )
 
-func (c *call) Command() replica.Command { return replica.Command{Data: c.payload} }
+// inSession is the twin of place in node/session.go, without an owner: sequences are counted by clients.
+type inSession struct {
+	session, sequence, acked uint64
+	uncertain                bool
+}
+
+func (c *call) Command() replica.Command {
+	if p := c.place; p != nil && !c.g.w.is(ignoreSessions) {
+		return replica.Command{Session: p.session, Sequence: p.sequence, Acked: p.acked,
+			Data: c.payload}
+	}
+	return replica.Command{System: c.system, Data: c.payload}
+}
 func (c *call) Take() bool {
 	if c.state != callQueued {
 		return false
@@ -40,15 +55,25 @@ func (c *call) Take() bool {
 	c.state = callTaken
 	return true
 }
-func (c *call) Release()        { c.state = callQueued }
+func (c *call) Release() {
+	if c.state == callTaken {
+		c.state = callQueued
+	}
+}
 func (c *call) Withdrawn() bool { return c.state == callAbandoned }
 func (c *call) Local() bool     { return c.relay != nil }
 
 // Freshness is that of linearizable reads; those that ask nobody never get to a core.
 func (c *call) Freshness() replica.Freshness { return replica.Freshness{} }
 
-// finish ends an admitted call.
+// finish ends an admitted call, or has it sent again when it is of a session.
 func (c *call) finish(r node.Result, err error) {
+	if err != nil && c.place != nil {
+		if c.repeat(err) {
+			return
+		}
+		err = c.place.verdict(err)
+	}
 	c.g.inflight--
 	c.end(r, err)
 }
@@ -68,9 +93,38 @@ func (c *call) end(r node.Result, err error) {
 
 // expire is the end of the waiter's context (Call.Wait).
 func (c *call) expire() error {
-	if c.state == callQueued {
-		c.state = callAbandoned
-		return fmt.Errorf("%w before the deadline", node.ErrNoLeader)
+	was := c.state
+	c.state = callAbandoned
+	if was == callQueued {
+		return c.place.verdict(fmt.Errorf("%w before the deadline", node.ErrNoLeader))
 	}
 	return unknown("deadline")
+}
+
+// repeat is Call.repeat.
+func (c *call) repeat(err error) bool {
+	if c.relay != nil || c.g.failed != nil {
+		return false
+	}
+	switch advice := node.AdviceOf(err); {
+	case errors.Is(err, node.ErrUnknown):
+		c.place.uncertain = true
+	case c.place.uncertain && advice.RetrySafe && advice.Ask != node.AskNobody:
+	default:
+		return false
+	}
+	if c.state != callTaken {
+		return false
+	}
+	c.state = callQueued
+	c.g.retry([]replica.Proposal{c})
+	return true
+}
+
+// verdict is place.verdict.
+func (p *inSession) verdict(err error) error {
+	if p == nil || !p.uncertain || errors.Is(err, node.ErrUnknown) {
+		return err
+	}
+	return fmt.Errorf("%w: an earlier submission may have been applied: %w", node.ErrUnknown, err)
 }

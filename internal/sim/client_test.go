@@ -1,8 +1,10 @@
 package sim_test
 
 import (
+	"errors"
 	"time"
 
+	"github.com/connectraft/connect/internal/apply"
 	"github.com/connectraft/connect/node"
 )
 
@@ -12,12 +14,17 @@ type op struct {
 	key             byte
 	read, stale     bool
 	payload         []byte
+	system          bool // opens a session
+	session         *session
+	place           inSession
+	tries, awaits   int // how often the command was sent, and which of these is waited for
 	began, endedAt  int64
 	floor           uint64 // what had been acknowledged when it began
 	ended           bool
 	outcome         node.Outcome
 	result          node.Result
 	err             error
+	deadline        time.Duration // of each try
 	call            *call
 	process         *process
 
@@ -28,10 +35,17 @@ type op struct {
 
 // client sends one operation after another, to a node that it stays with while that answers.
 type client struct {
-	w       *world
-	id      int
-	host    uint64
-	stopped bool
+	w        *world
+	id       int
+	host     uint64
+	sessions []*session // of each group; nil when the client uses none
+	stopped  bool
+}
+
+// session is what a client knows of its session of a group.
+type session struct {
+	id    uint64 // 0 = to be opened
+	acked uint64
 }
 
 func (c *client) next() {
@@ -43,8 +57,23 @@ func (c *client) next() {
 		c.host = c.w.hosts[r.IntN(len(c.w.hosts))].id
 	}
 	read := r.IntN(100) < conf.readPercent
-	c.w.oracle.begin(c.host, uint64(1+r.IntN(conf.groups)), read, read && r.IntN(8) == 0,
-		conf.deadlineMin+time.Duration(r.Int64N(int64(conf.deadlineSpread))), c.ended)
+	group := uint64(1 + r.IntN(conf.groups))
+	one := c.w.oracle.newOp(c.host, group, read, read && r.IntN(8) == 0)
+	if c.sessions != nil && !read {
+		one.join(c.sessions[group-1], r.Uint64N(3))
+	}
+	one.deadline = conf.deadlineMin + time.Duration(r.Int64N(int64(conf.deadlineSpread)))
+	c.w.oracle.send(one, c.ended)
+}
+
+// join makes an operation one of a session, or has it open one. What is acknowledged may lag behind.
+func (one *op) join(s *session, lag uint64) {
+	one.session = s
+	if s.id == 0 {
+		one.system, one.payload = true, apply.OpenSession()
+		return
+	}
+	one.place = inSession{session: s.id, sequence: s.acked + 1, acked: s.acked - min(lag, s.acked)}
 }
 
 func (c *client) ended(o *op) {
@@ -60,7 +89,13 @@ func (c *client) ended(o *op) {
 
 // begin starts an operation on a host; then is called at its end.
 func (o *oracle) begin(host, group uint64, read, stale bool, deadline time.Duration,
-	then func(*op)) *op {
+	then func(*op)) {
+	one := o.newOp(host, group, read, stale)
+	one.deadline = deadline
+	o.send(one, then)
+}
+
+func (o *oracle) newOp(host, group uint64, read, stale bool) *op {
 	r, conf := o.w.rng.client, &o.w.plan.config
 	one := &op{id: uint64(len(o.ops) + 1), group: group, host: host, read: read, stale: stale,
 		key: byte(r.IntN(conf.keys)), began: o.w.now, floor: o.group(group).floor}
@@ -75,31 +110,48 @@ func (o *oracle) begin(host, group uint64, read, stale bool, deadline time.Durat
 		}
 		one.payload = encodeCommand(one.id, byte(r.IntN(kindCount)), one.key, value)
 	}
-	o.w.trace.note("call", host, group, one.id, uint64(one.key), boolWord(read))
-	p := o.w.host(host).proc
-	if p == nil {
-		o.w.after(time.Millisecond, func() { o.end(one, node.Result{}, node.ErrClosed, then) })
-		return one
-	}
-	one.process = p
-	one.call = &call{payload: one.payload, stale: stale, retry: r.IntN(2) == 0,
-		done: func(result node.Result, err error) { o.end(one, result, err, then) }}
-	one.call.g = p.group(group)
-	p.after(o.w.between(0, 200*time.Microsecond), func() {
-		if !one.ended {
-			one.call.g.submit(one.call, read)
-		}
-	})
-	o.w.after(deadline, func() { o.expire(one, then) })
 	return one
 }
 
-// expire ends an operation whose deadline has come. A node that does not answer at all leaves its
-// client without knowing anything.
-func (o *oracle) expire(one *op, then func(*op)) {
-	if one.ended {
+// send gives an operation to its host.
+func (o *oracle) send(one *op, then func(*op)) {
+	o.w.trace.note("call", one.host, one.group, one.id, uint64(one.key), boolWord(one.read))
+	one.tries++
+	try := one.tries
+	one.awaits = try
+	current := func() bool { return !one.ended && one.awaits == try }
+	done := func(result node.Result, err error) {
+		if current() {
+			o.end(one, result, err, then)
+		}
+	}
+	p := o.w.host(one.host).proc
+	if p == nil {
+		o.w.after(time.Millisecond, func() { done(node.Result{}, node.ErrClosed) })
 		return
 	}
+	one.process = p
+	c := &call{g: p.group(one.group), payload: one.payload, system: one.system, stale: one.stale,
+		retry: o.w.rng.client.IntN(2) == 0, done: done}
+	if one.place.session != 0 {
+		c.place, c.retry = new(one.place), true
+	}
+	one.call = c
+	p.after(o.w.between(0, 200*time.Microsecond), func() {
+		if current() {
+			c.g.submit(c, one.read)
+		}
+	})
+	o.w.after(one.deadline, func() {
+		if current() {
+			o.expire(one, then)
+		}
+	})
+}
+
+// expire ends a try of an operation whose deadline has come. A node that does not answer at all
+// leaves its client without knowing anything.
+func (o *oracle) expire(one *op, then func(*op)) {
 	if o.w.host(one.host).pausedUntil > o.w.now {
 		o.end(one, node.Result{}, unknown("no answer"), then)
 		return
@@ -113,9 +165,13 @@ func (o *oracle) expire(one *op, then func(*op)) {
 
 // end is the end of an operation for its client; what comes later reaches nobody.
 func (o *oracle) end(one *op, result node.Result, err error, then func(*op)) {
-	if one.ended {
-		return
+	if err != nil && one.place.session != 0 {
+		if o.again(one, err, then) {
+			return
+		}
+		err = one.place.verdict(err)
 	}
+	one.settle(result, err)
 	one.ended, one.endedAt, one.result, one.err = true, o.w.now, result, err
 	one.outcome = node.OutcomeOf(err)
 	for i := range o.open {
@@ -132,6 +188,46 @@ func (o *oracle) end(one *op, result node.Result, err error, then func(*op)) {
 	o.checkAnswer(one)
 	one.call, one.process = nil, nil
 	then(one)
+}
+
+// triesMax is how often a client sends a command of a session before it gives the session up.
+const triesMax = 30
+
+// again sends a command of a session to another node, and reports whether it does.
+func (o *oracle) again(one *op, err error, then func(*op)) bool {
+	if node.OutcomeOf(err) == node.Unknown {
+		one.place.uncertain = true
+	}
+	if errors.Is(err, node.ErrSessionExpired) || one.tries == triesMax {
+		return false
+	}
+	one.awaits, one.call, one.process = 0, nil, nil
+	o.w.stats.repeats++
+	pause := time.Duration(o.w.rng.client.Int64N(int64(200 * time.Millisecond)))
+	o.w.after(pause, func() {
+		one.host = o.w.hosts[o.w.rng.client.IntN(len(o.w.hosts))].id
+		o.send(one, then)
+	})
+	return true
+}
+
+// settle notes the end of an operation in its session.
+func (one *op) settle(result node.Result, err error) {
+	s := one.session
+	switch {
+	case s == nil:
+	case one.system && err == nil:
+		id, err := apply.ParseSession(result.Answer)
+		if err != nil {
+			panic(err)
+		}
+		*s = session{id: id}
+	case one.system:
+	case err == nil:
+		s.acked = one.place.sequence
+	default:
+		*s = session{} // given up: another one is opened
+	}
 }
 
 // processDied ends what clients had asked of a process.

@@ -1,11 +1,14 @@
 package sim_test
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
+
+	"github.com/connectraft/connect/internal/apply"
 )
 
 // liveness is the phase without new faults. First a quorum is healed and the rest stays broken:
@@ -193,6 +196,15 @@ func (w *world) leaderless(core []*host) string {
 	return ""
 }
 
+// snapshotOf is everything that a stage holds.
+func snapshotOf(s *apply.Stage) []byte {
+	var b bytes.Buffer
+	if err := s.Snapshot(&b); err != nil {
+		panic(err) // neither the machine of the simulation nor the buffer fails
+	}
+	return b.Bytes()
+}
+
 // idle says what is not finished.
 func (w *world) idle() string {
 	if n := len(w.oracle.open); n > 0 {
@@ -230,6 +242,9 @@ func (w *world) equal() string {
 			}
 			if o.last() >= firstIndex && g.apply.machine.hash() != o.states[len(o.states)-1] {
 				return "group " + idString(o.id) + " of node " + idString(h.id) + " is different"
+			}
+			if !bytes.Equal(snapshotOf(g.apply.stage), snapshotOf(o.stage)) {
+				return "group " + idString(o.id) + " of node " + idString(h.id) + " has other sessions"
 			}
 			if n := len(g.apply.stage.Position().Members.GetVoters()); n != len(w.hosts) {
 				return fmt.Sprintf("group %d of node %d has %d voters", o.id, h.id, n)

@@ -44,6 +44,8 @@ const (
 	unknownAsNotApplied
 	amnesia
 	anyCluster
+	ignoreSessions
+	forgetSessions
 	mutants
 )
 
@@ -57,7 +59,7 @@ func (m mutant) String() string {
 		"skip the directory sync", "answer of an earlier read round accepted", "quorum too small",
 		"log truncated before the snapshot is durable", "replicated time missing in snapshots",
 		"unknown told as not applied", "wiped node under its old identity",
-		"log of another cluster accepted",
+		"log of another cluster accepted", "sessions ignored", "sessions missing in snapshots",
 	}[m]
 }
 

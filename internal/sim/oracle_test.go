@@ -2,11 +2,10 @@ package sim_test
 
 import (
 	"bytes"
-	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 
-	"github.com/connectraft/connect/internal/replica"
+	"github.com/connectraft/connect/internal/apply"
 	"github.com/connectraft/connect/node"
 	"github.com/connectraft/connect/statemachine"
 )
@@ -33,7 +32,7 @@ type groupOracle struct {
 	committed     []entryID // from firstIndex on
 	quorumChecked uint64
 	machine       *machine
-	clock         int64
+	stage         *apply.Stage    // around the machine
 	states        []uint64        // hash of the state behind each committed entry
 	cells         map[byte][]past // every cell a key ever had
 	floor         uint64          // the highest index that a client has been told
@@ -53,11 +52,31 @@ type past struct {
 func newOracle(w *world, groups int) *oracle {
 	o := &oracle{w: w}
 	for id := range groups {
-		o.groups = append(o.groups, &groupOracle{w: w, id: uint64(id + 1), leaders: leaders{},
+		g := &groupOracle{w: w, id: uint64(id + 1), leaders: leaders{},
 			places: map[place]matched{}, data: map[place]payload{}, machine: newMachine(),
-			cells: map[byte][]past{}})
+			cells: map[byte][]past{}}
+		g.stage = apply.New(reference{g.machine, g})
+		o.groups = append(o.groups, g)
 	}
 	return o
+}
+
+// reference is the machine of an oracle: it notes what is applied. Which of the commands in the log
+// are, sessions decide; a test of internal/apply holds those against a model.
+type reference struct {
+	*machine
+	o *groupOracle
+}
+
+func (r reference) Apply(meta statemachine.Meta, command []byte) ([]byte, error) {
+	answer, err := r.machine.Apply(meta, command)
+	if err != nil {
+		return nil, err
+	}
+	key := command[9]
+	r.o.cells[key] = append(r.o.cells[key], past{meta.Index, answer})
+	r.o.w.oracle.committedCommand(r.o, meta.Index, command, answer)
+	return answer, nil
 }
 
 func (o *oracle) group(id uint64) *groupOracle { return o.groups[id-1] }
@@ -78,33 +97,16 @@ func (o *groupOracle) learn(entries []*pb.Entry) {
 // commit adds the next committed entry and applies it to the reference.
 func (o *groupOracle) commit(index uint64, id entryID) {
 	o.committed = append(o.committed, id)
+	if index == firstIndex {
+		beginStage(o.w, o.stage, apply.Position{Index: index - 1, Term: 1,
+			Members: o.w.voters()})
+	}
 	p := o.data[place{index, id.term}]
-	if p.kind == pb.EntryNormal && len(p.data) > 0 {
-		o.apply(index, p.data)
+	e := &pb.Entry{Type: &p.kind, Index: &index, Term: &id.term, Data: p.data}
+	if err := o.stage.Entry(e, nil, nil); err != nil {
+		o.w.violated("state machine safety", "group %d: %v", o.id, err)
 	}
 	o.states = append(o.states, o.machine.hash())
-}
-
-func (o *groupOracle) apply(index uint64, data []byte) {
-	entry, err := replica.Unpack(data)
-	if err != nil {
-		o.w.violated("state machine safety", "group %d, entry %d: %v", o.id, index, err)
-	}
-	o.clock = max(o.clock, entry.Clock)
-	meta := statemachine.Meta{Index: index, Time: time.Unix(0, o.clock).UTC()}
-	for range entry.Commands {
-		command, err := entry.Next()
-		if err != nil {
-			o.w.violated("state machine safety", "group %d, entry %d: %v", o.id, index, err)
-		}
-		answer, err := o.machine.Apply(meta, command.Data)
-		if err != nil {
-			o.w.violated("state machine safety", "group %d, entry %d: %v", o.id, index, err)
-		}
-		key := command.Data[9]
-		o.cells[key] = append(o.cells[key], past{index, answer})
-		o.w.oracle.committedCommand(o, index, command.Data, answer)
-	}
 }
 
 // cellAt is what a query for key answers at index.

@@ -60,7 +60,7 @@ func (o *oracle) checkHistory() {
 	for _, g := range o.groups {
 		histories := map[byte][]porcupine.Operation{}
 		for _, one := range o.ops {
-			if one.group != g.id || one.stale || !one.ended {
+			if one.group != g.id || one.stale || one.system || !one.ended {
 				continue
 			}
 			if h, ok := one.history(); ok {

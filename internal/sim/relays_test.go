@@ -67,9 +67,9 @@ func (r *relays) send(g *group, leader uint64, calls []*call) bool {
 	r.next++
 	f := forwarded{r.next, leader, g, calls, r.p.w.now}
 	r.out = append(r.out, f)
-	payload := make([][]byte, len(calls))
+	payload := make([]replica.Command, len(calls))
 	for i, c := range calls {
-		payload[i] = c.payload
+		payload[i] = c.Command()
 	}
 	from := r.p.h.id
 	err := r.p.w.net.sendRequest(r.p, leader, func(p *process) {
@@ -162,7 +162,8 @@ func leaderless(err error) bool {
 // class is what a reply tells of an error: replyCode and replyErrors.
 func class(err error) error {
 	for _, class := range []error{node.ErrUnknown, node.ErrOverloaded, node.ErrTooLarge,
-		node.ErrDiskFull, node.ErrClosed, node.ErrGroupFailed, node.ErrNoLeader} {
+		node.ErrDiskFull, node.ErrClosed, node.ErrGroupFailed, node.ErrNoLeader,
+		node.ErrSessionExpired, node.ErrSequenceTooOld, node.ErrSessionFull} {
 		if errors.Is(err, class) {
 			return class
 		}
@@ -186,11 +187,15 @@ type relay struct {
 	left  int
 }
 
-func (r *relays) accept(g *group, from, id uint64, commands [][]byte) {
+func (r *relays) accept(g *group, from, id uint64, commands []replica.Command) {
 	answer := &relay{g: g, to: from, id: id, left: len(commands)}
 	answer.calls = make([]*call, len(commands))
 	for i := range commands {
-		answer.calls[i] = &call{g: g, payload: commands[i], relay: answer}
+		c := commands[i]
+		answer.calls[i] = &call{g: g, payload: c.Data, system: c.System, relay: answer}
+		if c.Session != 0 {
+			answer.calls[i].place = &inSession{session: c.Session, sequence: c.Sequence, acked: c.Acked}
+		}
 	}
 	proposals := make([]replica.Proposal, 0, len(commands))
 	for _, c := range answer.calls {

@@ -66,15 +66,18 @@ func TestSeeds(t *testing.T) {
 		for k, n := range r.stats.outcomes {
 			total.outcomes[k] += n
 		}
+		total.repeats += r.stats.repeats
 		total.damages += r.stats.damages
 		total.mended += r.stats.mended
 		total.fenced += r.stats.fenced
 	}
 	took := time.Since(began).Seconds()
 	t.Logf("%d seeds, %.0f virtual seconds in %.1f s (%.0f per second), %d events, %d elections, "+
-		"%d entries, hash %x, %d damaged logs, %d mended, %d fenced, outcomes %v, faults %v",
+		"%d entries, hash %x, %d damaged logs, %d mended, %d fenced, outcomes %v, %d repeats, "+
+		"faults %v",
 		*flags.seeds, virtual.Seconds(), took, virtual.Seconds()/took, events, elections, committed,
-		hash, total.damages, total.mended, total.fenced, total.outcomes, total.faults)
+		hash, total.damages, total.mended, total.fenced, total.outcomes,
+		total.repeats, total.faults)
 }
 
 // TestSameSeedSameRun runs a seed twice.

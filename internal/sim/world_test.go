@@ -27,6 +27,7 @@ type world struct {
 type stats struct {
 	faults   [faultKinds]int
 	outcomes [3]int
+	repeats  int // of commands of sessions, by their clients
 	damages  int
 	mended   int
 	judged   int // operations that porcupine has seen
@@ -104,6 +105,9 @@ func (w *world) safety() {
 	}
 	for i := range w.plan.config.clients {
 		c := &client{w: w, id: i}
+		for range w.plan.config.groups * (i % 2) { // every other client has sessions
+			c.sessions = append(c.sessions, &session{})
+		}
 		w.people = append(w.people, c)
 		w.after(w.between(0, time.Second), c.next)
 	}
