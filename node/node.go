@@ -306,9 +306,9 @@ func (g *Group) begin(fence uint64) error {
 	return n.Err()
 }
 
-// appendsAhead is how many appends of new entries a leader hands out before the first is durable.
-// More would cut what waits into smaller entries, not write it sooner.
-const appendsAhead = 4
+// appendsAhead is how many appends of new entries a leader hands out before the first is durable. What
+// comes meanwhile waits for the log writer anyway, and becomes one entry instead of several.
+const appendsAhead = 1
 
 // bootstrapTerm is the term of the imaginary snapshot.
 const bootstrapTerm = 1

@@ -82,7 +82,7 @@ func (g *group) begin(fence uint64) error {
 	return nil
 }
 
-const appendsAhead = 4 // node/node.go
+const appendsAhead = 1 // node/node.go
 
 // bootstrap is Group.bootstrap.
 func (g *group) bootstrap() error {
