@@ -37,6 +37,7 @@ type Group struct {
 	core    *replica.Replica   // the worker's
 	retries []replica.Proposal // the worker's: go to the core again at the next tick
 	waits   bool               // the worker's: on its list of those without room
+	holds   bool               // the worker's: on its list of those whose cores hold something back
 	fault   error              // the worker's: what the core reported last
 	place   int                // the worker's: among the groups that are awake, from 1; 0 = asleep
 	ending  func()             // the worker's: what the log writer calls when it has nothing of the group any more
@@ -329,6 +330,9 @@ func (g *Group) collect() {
 		}
 		now := time.Now()
 		g.carry(g.core.Ready(now.UnixNano(), int64(now.Sub(g.node.started))))
+	}
+	if g.core.Holding() {
+		g.worker.holding.add(g)
 	}
 }
 

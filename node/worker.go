@@ -24,6 +24,7 @@ type worker struct {
 	spare   []*Group // the slice runnable is swapped with
 	awake   []*Group // get ticks; each group knows its place
 	waiting []*Group // had no room in the Ready channel
+	holding holding
 
 	// unread counts the Readys this worker has put into the Ready channel and the log writer has
 	// not taken out: at most quota, so that putting one never blocks.
@@ -41,7 +42,8 @@ func newWorkers(n *Node) []*worker {
 	workers := make([]*worker, min(runtime.GOMAXPROCS(0), workersMax))
 	for i := range workers {
 		workers[i] = &worker{node: n, first: i == 0, quota: int64(cap(n.ready) / len(workers)),
-			wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
+			wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
+			holding: newHolding()}
 	}
 	return workers
 }
@@ -87,6 +89,8 @@ func (w *worker) run() {
 		case <-w.wake:
 		case <-ticker.C:
 			ticked = true
+		case <-w.holding.timer.C:
+			w.holding.flush()
 		case <-w.stop:
 			return
 		}

@@ -99,7 +99,7 @@ func (r *Replica) collect(out *Ready) {
 			if m.GetType() == pb.MsgTimeoutNow {
 				r.forced = m.GetTerm()
 			}
-			if m.GetFrom() == r.config.ID {
+			if m.GetFrom() == r.config.ID && r.commits.pass(m) {
 				out.Messages = append(out.Messages, m)
 			}
 		}

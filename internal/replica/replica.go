@@ -93,6 +93,7 @@ type Replica struct {
 	members  members
 	transfer transfer
 	reads    reads
+	commits  commits
 	// silence is for how many ticks the replica votes for nobody but a forced candidate.
 	silence int
 	// forced is the last term in which this replica, as the leader, has forced an election.
@@ -171,6 +172,7 @@ func (r *Replica) Tick() {
 	}
 	r.silence = max(0, r.silence-1)
 	r.stalled, r.held = false, false
+	r.Flush()
 	r.reads.tick(r.config.ElectionTicks)
 	r.tickTransfer()
 	r.giveUpCut()
@@ -283,7 +285,7 @@ func (r *Replica) Campaign() error {
 func (r *Replica) HasReady() bool {
 	return r.rn.HasReady() || len(r.reads.arrived) > 0 || r.reads.startable(r.reader()) ||
 		r.queueMoves() || r.changeMoves() || r.out.Unfenced || len(r.out.Lost) > 0 ||
-		len(r.out.Changes) > 0 || r.out.Transferred != nil
+		len(r.out.Changes) > 0 || r.out.Transferred != nil || len(r.out.Messages) > 0
 }
 
 // Status of a replica; cheap.

@@ -128,8 +128,17 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// settle carries effects until nothing moves.
+// settle carries effects until nothing moves and nothing is held back.
 func (c *cluster) settle() {
+	c.t.Helper()
+	c.carryAll()
+	for c.flush() {
+		c.carryAll()
+	}
+}
+
+// carryAll carries effects until nothing moves.
+func (c *cluster) carryAll() {
 	c.t.Helper()
 	for range 10_000 {
 		moved := false
@@ -157,6 +166,15 @@ func (c *cluster) settle() {
 		}
 	}
 	c.t.Fatal("the cluster does not come to rest")
+}
+
+// flush lets the cores send what they hold back and reports whether there was anything.
+func (c *cluster) flush() (held bool) {
+	for _, core := range c.cores {
+		held = held || core.Holding()
+		core.Flush()
+	}
+	return held
 }
 
 func (c *cluster) carry(id uint64, rd replica.Ready) {

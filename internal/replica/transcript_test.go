@@ -360,7 +360,8 @@ func (s *script) makeApplied(id uint64) {
 	s.applies[id] = nil
 }
 
-// carryAll carries effects until nothing moves: stages first, then messages in their order.
+// carryAll carries effects until nothing moves and nothing is held back: stages first, then messages in
+// their order.
 func (s *script) carryAll() {
 	for range 1000 {
 		moved := false
@@ -379,11 +380,20 @@ func (s *script) carryAll() {
 			moved = true
 			s.deliver(m)
 		}
-		if !moved {
+		if !moved && !s.flush() {
 			return
 		}
 	}
 	s.t.Fatal("the cluster does not come to rest")
+}
+
+// flush lets the cores send what they hold back and reports whether there was anything.
+func (s *script) flush() (held bool) {
+	for _, core := range s.cores {
+		held = held || core.Holding()
+		core.Flush()
+	}
+	return held
 }
 
 func (s *script) deliver(m *pb.Message) {
