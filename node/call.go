@@ -121,7 +121,7 @@ func (c *Call) Wait(ctx context.Context) (Result, error) {
 	for {
 		if c.state.CompareAndSwap(callQueued, callAbandoned) {
 			c.group.apply.sweepSoon()
-			return Result{}, c.place.verdict(c.group.waitError(ctx))
+			return Result{}, c.place.verdict(c.group.waitError(ctx, c))
 		}
 		if c.state.CompareAndSwap(callTaken, callAbandoned) {
 			return Result{}, unknown(context.Cause(ctx).Error())

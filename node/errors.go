@@ -13,6 +13,9 @@ import (
 var (
 	// ErrNoLeader: the group had no leader until the caller's context ended. Not applied.
 	ErrNoLeader = errors.New("node: no leader")
+	// ErrBehind: a read at an index waited until its context ended for this node to apply so much.
+	// Read later, or on another node.
+	ErrBehind = errors.New("node: the index is not applied here")
 	// ErrOverloaded: the group has as many commands in flight as the options allow. Not applied;
 	// try again later, on any node.
 	ErrOverloaded = errors.New("node: overloaded")
@@ -128,6 +131,7 @@ type Advice struct {
 //	error              applied?  the same bytes again     ask
 //	ErrUnknown         perhaps   only if twice is harmless
 //	ErrNoLeader        no        yes                      anyone, later
+//	ErrBehind          no        yes                      anyone, later
 //	ErrOverloaded      no        yes                      anyone, later
 //	ErrDiskFull        no        yes                      anyone, later
 //	ErrTooLarge        no        of no use
@@ -154,6 +158,7 @@ var advices = []struct {
 }{
 	{ErrUnknown, Advice{Outcome: Unknown}},
 	{ErrNoLeader, Advice{NotApplied, true, AskAnyone, 0}},
+	{ErrBehind, Advice{NotApplied, true, AskAnyone, 0}},
 	{ErrOverloaded, Advice{NotApplied, true, AskAnyone, 0}},
 	{ErrDiskFull, Advice{NotApplied, true, AskAnyone, 0}},
 	{ErrTooLarge, Advice{NotApplied, true, AskNobody, 0}},
@@ -211,7 +216,11 @@ func unknown(why string) error { return fmt.Errorf("%w: %s", ErrUnknown, why) }
 
 // waitError is the error of a wait that ended with its context while the command was not proposed, or
 // the read not run: it is withdrawn, so the outcome is definite.
-func (g *Group) waitError(ctx context.Context) error {
+func (g *Group) waitError(ctx context.Context, c *Call) error {
+	if applied := g.apply.applied.Load(); applied < c.level.index {
+		return fmt.Errorf("%w: %d of %d before %w", ErrBehind, applied, c.level.index,
+			context.Cause(ctx))
+	}
 	if g.lead.Load() == 0 {
 		return fmt.Errorf("%w before %w", ErrNoLeader, context.Cause(ctx))
 	}

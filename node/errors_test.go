@@ -27,6 +27,7 @@ var advised = map[string]struct {
 	want node.Advice
 }{
 	"ErrNoLeader":       {node.ErrNoLeader, later},
+	"ErrBehind":         {node.ErrBehind, later},
 	"ErrOverloaded":     {node.ErrOverloaded, later},
 	"ErrDiskFull":       {node.ErrDiskFull, later},
 	"ErrTooLarge":       {node.ErrTooLarge, never},
