@@ -15,8 +15,8 @@ var ErrRefused = errors.New("replica: message refused")
 // ErrLogLost: the leader knows that this replica acknowledged entries that its log does not have, and
 // the log does not know it: it is an old copy. The replica must not take part with it.
 var ErrLogLost = errors.New("replica: this node's log lacks entries it has acknowledged: its data " +
-	"directory was set back to an older copy; remove the directory and start the node again: it " +
-	"fetches everything from the others")
+	"directory was set back to an older copy; replace the node by one with a new id: " +
+	"connect member replace")
 
 // admit is the gate before raft: raft trusts every message, so whatever could break it (a foreign
 // sender, a missing term, entries with gaps, a commit index beyond the log) stops here.

@@ -263,6 +263,7 @@ func (r *Replica) applyChange(e *pb.Entry) (*pb.ConfState, error) {
 	if err != nil {
 		r.config.Logger.Warningf("group %d: the change of the membership at index %d is refused: %v",
 			r.config.Group, e.GetIndex(), err)
+		r.members.version = e.GetIndex() // as in the directory, which counts every such entry
 		return nil, fmt.Errorf("%w: %w", ErrInvalidChange, err)
 	}
 	state := r.rn.ApplyConfChange(c)

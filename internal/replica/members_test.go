@@ -235,7 +235,7 @@ func TestCommittedChangeThatIsInvalid(t *testing.T) {
 			if len(c.members[1]) != 0 || fmt.Sprint(c.cores[1].Members().GetVoters()) != "[1]" {
 				t.Errorf("members %v, now %v", c.members[1], c.cores[1].Members())
 			}
-			if _, err := c.change(1, "l2", 1); err != nil {
+			if _, err := c.change(1, "l2", 2); err != nil {
 				t.Errorf("the next change: %v", err)
 			}
 		})
