@@ -35,8 +35,11 @@ func TestDirectoryFollowsTheConfiguration(t *testing.T) {
 		{"joint", nil, &pb.ConfState{Voters: []uint64{2, 3, 4}, VotersOutgoing: []uint64{1, 2, 3}},
 			"[1 2 3 4]"},
 		{"left the joint one", nil, &pb.ConfState{Voters: []uint64{2, 3, 4}}, "[2 3 4]"},
-		{"an address", []apply.Member{{ID: 2, Address: "new:1", Incarnation: 5}}, nil, "[2 3 4]"},
-		{"of a stranger", []apply.Member{{ID: 9, Address: "x:1"}}, nil, "[2 3 4]"},
+		{"an address", []apply.Member{{ID: 2, Address: "new:1", Incarnation: 5}},
+			&pb.ConfState{Voters: []uint64{2, 3, 4}}, "[2 3 4]"},
+		{"refused", []apply.Member{{ID: 2, Address: "other:1"}}, nil, "[2 3 4]"},
+		{"of a stranger", []apply.Member{{ID: 9, Address: "x:1"}},
+			&pb.ConfState{Voters: []uint64{2, 3, 4}}, "[2 3 4]"},
 		{"outgoing that stays a learner", nil, &pb.ConfState{Voters: []uint64{3, 4},
 			VotersOutgoing: []uint64{2, 3, 4}, LearnersNext: []uint64{2}}, "[2 3 4]"},
 		{"only two", nil, &pb.ConfState{Voters: []uint64{3, 4}}, "[3 4]"},
@@ -50,7 +53,7 @@ func TestDirectoryFollowsTheConfiguration(t *testing.T) {
 			step.state != nil && d.State != step.state {
 			t.Errorf("%s: %+v, want members %s at version %d", step.what, d, step.want, l.index)
 		}
-		if m, ok := d.Member(2); step.what == "an address" &&
+		if m, ok := d.Member(2); (step.what == "an address" || step.what == "refused") &&
 			(!ok || m.Address != "new:1" || m.Incarnation != 5) {
 			t.Errorf("%s: member 2 is %+v", step.what, m)
 		}

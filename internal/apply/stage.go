@@ -53,11 +53,8 @@ func (s *Stage) Index() uint64 { return s.at.Index }
 // Directory returns the members as of the last entry applied; it stays as it is.
 func (s *Stage) Directory() *Directory { return s.directory }
 
-// Sessions returns how many sessions are open.
-func (s *Stage) Sessions() int { return len(s.sessions.byID) }
-
 // Entry applies the entry that follows. members is the configuration behind an entry that changes
-// it, nil otherwise. done, unless it is nil, is called for each command of the entry in its order,
+// it, nil for any other and for a change that was refused. done, unless it is nil, is called for each command of the entry in its order,
 // with the answer, which belongs to it, or with one of the refusals of this package; i counts from
 // 0. An error means that this replica cannot go on.
 func (s *Stage) Entry(e *pb.Entry, members *pb.ConfState,
@@ -80,14 +77,16 @@ func (s *Stage) Entry(e *pb.Entry, members *pb.ConfState,
 	return nil
 }
 
-// change applies a change of the configuration.
+// change applies a change of the configuration. One that has no configuration behind it was refused,
+// by every replica alike: it is a version, and changes nobody.
 func (s *Stage) change(e *pb.Entry, members *pb.ConfState) error {
+	if members == nil {
+		s.directory = s.directory.with(e.GetIndex(), s.directory.State, nil)
+		return nil
+	}
 	changed, err := changedMembers(e)
 	if err != nil {
 		return err
-	}
-	if members == nil {
-		members = s.directory.State
 	}
 	s.directory = s.directory.with(e.GetIndex(), members, changed)
 	return nil

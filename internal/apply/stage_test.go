@@ -182,7 +182,7 @@ func TestErrorsThatEndTheReplica(t *testing.T) {
 		}, apply.ErrMalformed},
 	} {
 		s, l := begun(test.machine)
-		if err := s.Entry(test.entry(l), nil, nil); !errors.Is(err, test.want) {
+		if err := s.Entry(test.entry(l), beginning.Members, nil); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v, want %v", name, err, test.want)
 		}
 	}
@@ -197,7 +197,8 @@ func TestSnapshotHoldsEverything(t *testing.T) {
 	s, l := begun(&tape{})
 	run(t, s, l.entry(replica.Command{System: true, Data: apply.OpenSession()},
 		replica.Command{Session: 1, Sequence: 1, Data: []byte("a")}))
-	must(t, s.Entry(l.change(apply.Member{ID: 3, Address: "c:2", Incarnation: 7}), nil, nil))
+	change := l.change(apply.Member{ID: 3, Address: "c:2", Incarnation: 7})
+	must(t, s.Entry(change, beginning.Members, nil))
 	m := &tape{commands: [][]byte{[]byte("something older")}}
 	again := restored(t, s, m)
 	if at := again.Position(); at != s.Position() {
@@ -260,35 +261,45 @@ func (nothing) Restore(io.Reader) error                         { return nil }
 
 // BenchmarkEntry is the cost of the stage for a command, 64 commands an entry.
 func BenchmarkEntry(b *testing.B) {
+	const perEntry, entries = 64, 64
 	for _, kind := range []string{"ordinary", "of a session"} {
 		b.Run(kind, func(b *testing.B) {
 			s, l := begun(nothing{})
 			done := func(int, []byte, error) {}
-			open := replica.Command{System: true, Data: apply.OpenSession()}
-			if err := s.Entry(l.entry(open), nil, done); err != nil {
+			open := l.entry(replica.Command{System: true, Data: apply.OpenSession()})
+			if err := s.Entry(open, nil, done); err != nil {
 				b.Fatal(err)
 			}
-			const perEntry = 64
 			commands := make([]replica.Command, perEntry)
-			payload := make([]byte, 16)
-			sequence := uint64(0)
+			prepared := make([]*pb.Entry, entries) // a session lives through one round of them
 			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {
+				if n%(perEntry*entries) == 0 {
+					b.StopTimer()
+					for i := range prepared {
+						prepared[i] = l.entry(benchCommands(commands, kind, n+i*perEntry)...)
+					}
+					b.StartTimer()
+				}
 				if n%perEntry != 0 {
 					continue
 				}
-				for i := range commands {
-					commands[i].Data = payload
-					if kind != "ordinary" {
-						commands[i].Session, commands[i].Acked = 1, sequence
-						commands[i].Sequence = sequence + uint64(i) + 1
-					}
-				}
-				sequence += perEntry
-				if err := s.Entry(l.entry(commands...), nil, done); err != nil {
+				if err := s.Entry(prepared[n/perEntry%entries], nil, done); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
 	}
+}
+
+func benchCommands(commands []replica.Command, kind string, first int) []replica.Command {
+	payload := make([]byte, 16)
+	for i := range commands {
+		commands[i] = replica.Command{Data: payload}
+		if kind != "ordinary" {
+			commands[i].Session, commands[i].Acked = 1, uint64(first)
+			commands[i].Sequence = uint64(first + i + 1)
+		}
+	}
+	return commands
 }

@@ -74,6 +74,11 @@ func AppendCommand(dst []byte, c Command) []byte {
 // ParseCommand reads the command at the beginning of src and returns what follows it. The command's
 // data aliases src.
 func ParseCommand(src []byte) (c Command, rest []byte, err error) {
+	if len(src) > 0 && src[0] < 0x80 && src[0]&special == 0 { // most are like this
+		if n := int(src[0]>>1) + 1; n <= len(src) {
+			return Command{Data: src[1:n:n]}, src[n:], nil
+		}
+	}
 	head, size := binary.Uvarint(src)
 	if size <= 0 {
 		return Command{}, nil, errCommand
