@@ -391,6 +391,9 @@ func (g *Group) observe(changed bool) {
 		g.log.Info("leader changed", "leader", s.Leader, "term", s.Term, "role", roleName(s.Role))
 		g.emit(Event{Kind: LeaderChanged, Peer: s.Leader, Term: s.Term, Index: s.Commit})
 	}
+	if s.Leader != raft.None {
+		g.members.gone.Store(nil) // somebody counts this node as a member
+	}
 	if s.Leader != raft.None && !g.probing {
 		// The first linearizable read of this life proves that the group has caught up.
 		g.probing = true

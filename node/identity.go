@@ -36,8 +36,11 @@ type refusals struct {
 func (h handler) PeerRefused(peer uint64, removed bool, text string) {
 	n := h.node
 	if removed {
+		// A group with a leader knows better than a peer that is behind; without one the next
+		// attempt to connect tells the same.
 		n.groups.each(func(g *Group) {
-			if isMember(g.apply.directory.Load().State, peer) && g.begun.Load() {
+			if g.begun.Load() && g.lead.Load() == 0 &&
+				isMember(g.apply.directory.Load().State, peer) {
 				g.learnGone(text, nil)
 			}
 		})

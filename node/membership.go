@@ -79,6 +79,8 @@ type memberState struct {
 	// since is the oldest version whose members are the same as those now, but for incarnations: to
 	// have read any of these is to have decided on what is now.
 	since atomic.Uint64
+	// out is set while there are members and this node is none of them, as of what is applied here.
+	out atomic.Bool
 	// gone says how it is known that this node is no member any more; nil when it is not.
 	gone atomic.Pointer[absent]
 	// transfers is the worker's: who waits for the end of a transfer.
@@ -103,12 +105,14 @@ func (g *Group) directoryChanged(before, d *apply.Directory) {
 	if !same {
 		g.members.since.Store(d.Version)
 	}
+	isOne := isMember(d.State, g.node.options.ID)
+	g.members.out.Store(len(d.State.GetVoters()) > 0 && !isOne)
 	left := g.node.roster.update(g.id, d)
 	m := g.node.roster.membership(d)
 	for _, id := range left {
 		g.node.control.tellGone(g, id, m)
 	}
-	if isMember(d.State, g.node.options.ID) {
+	if isOne {
 		g.members.gone.Store(nil)
 	}
 	if !g.begun.Load() {
@@ -206,7 +210,7 @@ func (g *Group) learnGone(how string, now *Membership) {
 
 // outside reports whether this node knows that it was removed: it stands for no election and takes
 // nothing.
-func (g *Group) outside() bool { return g.members.gone.Load() != nil }
+func (g *Group) outside() bool { return g.members.gone.Load() != nil || g.members.out.Load() }
 
 // absence says why this node has no part in the group when that is not an election's doing: it was
 // removed, it is refused, or it was never added. nil when none of these is known.
@@ -215,22 +219,18 @@ func (g *Group) absence() error {
 	if gone := g.members.gone.Load(); gone != nil {
 		return fmt.Errorf("%w: group %d: %s", ErrRemoved, g.id, gone.how)
 	}
+	if g.members.out.Load() {
+		return fmt.Errorf("%w: group %d: the entry that removes node %d is applied", ErrRemoved,
+			g.id, self)
+	}
 	if g.lead.Load() != 0 {
 		return nil
 	}
 	if why := g.node.refusals.why(); why != "" {
 		return fmt.Errorf("%w: %s", ErrRefused, why)
 	}
-	if !g.begun.Load() {
-		return nil
-	}
-	state := g.apply.directory.Load().State
-	switch {
-	case len(state.GetVoters()) == 0:
+	if g.begun.Load() && len(g.apply.directory.Load().State.GetVoters()) == 0 {
 		return fmt.Errorf("%w: group %d: add this node as %d: connect member add", ErrNotAdded,
-			g.id, self)
-	case !isMember(state, self):
-		return fmt.Errorf("%w: group %d: the entry that removes node %d is applied", ErrRemoved,
 			g.id, self)
 	}
 	return nil

@@ -84,6 +84,36 @@ type load struct {
 	acknowledged, unknown atomic.Uint64
 	stop                  context.CancelFunc
 	clients               sync.WaitGroup
+	mu                    sync.Mutex
+	history               []addition
+}
+
+// addition is one acknowledged command and its answer.
+type addition struct {
+	begin, end time.Time
+	total      uint64
+}
+
+// checkLinear holds that the totals are those of additions one after the other, each between its
+// begin and its end: no total comes twice, and none is below one that was answered before it began.
+func (l *load) checkLinear(t *testing.T) {
+	t.Helper()
+	byBegin, byEnd := slices.Clone(l.history), slices.Clone(l.history)
+	slices.SortFunc(byBegin, func(a, b addition) int { return a.begin.Compare(b.begin) })
+	slices.SortFunc(byEnd, func(a, b addition) int { return a.end.Compare(b.end) })
+	seen, highest, ended := map[uint64]bool{}, uint64(0), 0
+	for _, a := range byBegin {
+		for ; byEnd[ended].end.Before(a.begin); ended++ {
+			highest = max(highest, byEnd[ended].total)
+		}
+		if a.total <= highest {
+			t.Errorf("a command that began after %d was answered is answered %d", highest, a.total)
+		}
+		if seen[a.total] {
+			t.Errorf("two commands are answered %d", a.total)
+		}
+		seen[a.total] = true
+	}
 }
 
 // startLoad has clients that each move over the nodes of the cluster as they are now and later.
@@ -93,23 +123,20 @@ func (c *testCluster) startLoad(clients int) *load {
 	l.stop = stop
 	for i := range clients {
 		l.clients.Go(func() {
-			last := uint64(0)
 			for n := i; ctx.Err() == nil; n++ {
 				g := c.any(n)
 				if g == nil {
 					continue
 				}
 				call, cancel := context.WithTimeout(ctx, 5*time.Second)
+				begin := time.Now()
 				r, err := g.Propose(call, number(1))
 				cancel()
 				switch {
 				case err == nil:
-					// What one client does one after the other is seen in this order.
-					if got := total(r.Answer); got <= last {
-						c.t.Errorf("a client's total went from %d to %d", last, got)
-					} else {
-						last = got
-					}
+					l.mu.Lock()
+					l.history = append(l.history, addition{begin, time.Now(), total(r.Answer)})
+					l.mu.Unlock()
 					l.acknowledged.Add(1)
 				case node.OutcomeOf(err) == node.Unknown:
 					l.unknown.Add(1)
@@ -171,6 +198,7 @@ func TestFromThreeToFiveToThreeOthers(t *testing.T) {
 	before := l.acknowledged.Load()
 	c.within("the load goes on", func() bool { return l.acknowledged.Load() > before+100 })
 	acknowledged, atMost := l.end()
+	l.checkLinear(t)
 	if got := c.agree(); got < acknowledged || got > atMost {
 		t.Errorf("total %d, acknowledged %d, at most %d", got, acknowledged, atMost)
 	}
@@ -400,6 +428,11 @@ func TestUnfinishedChangeSaysWhatStands(t *testing.T) {
 	c := newTestCluster(t, 3, nil)
 	c.ready()
 	four := c.newMember(4) // and it does not run
+	for range 6 {
+		if _, err := c.groups[1].Propose(background(t), make([]byte, 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_, err := c.groups[1].Change(ctx, node.Change{Add: []node.Member{four}}, nil)
@@ -413,6 +446,9 @@ func TestUnfinishedChangeSaysWhatStands(t *testing.T) {
 		}
 	}
 	wantMembers(t, e.Now, []uint64{1, 2, 3}, []uint64{4})
+	if len(e.Members) != 1 || e.Members[0].Bytes < 6<<20 || e.Members[0].Entries < 6 {
+		t.Errorf("6 MiB in 6 entries behind are shown as %+v", e.Members)
+	}
 	c.start(4)
 	wantMembers(t, c.change(2, node.Change{Add: []node.Member{four}}), []uint64{1, 2, 3, 4}, nil)
 }
