@@ -13,8 +13,9 @@
 // # Duties of the caller
 //
 //  1. Give each node a directory of its own, on a disk that keeps what it has synced.
-//  2. Give every node the same list of members at its first start, and never start a node under an
-//     id whose directory was lost: its promises went with it.
+//  2. Give each of the first members the same list of ids at its first start, and any later node
+//     [Options.Join]. Replace a node whose directory was lost by one with an id that was never used
+//     ([Group.Change]): its promises went with it, and the others refuse it.
 //  3. Keep the state machine deterministic; see package statemachine.
 //  4. Call [Call.Wait] once for each call, and ask [AdviceOf] before repeating a write: an Unknown
 //     outcome may mean that the command was applied.
