@@ -192,8 +192,8 @@ func (a *applier) endChanges(members []replica.Membership, index uint64) []repli
 	return members
 }
 
-// complete ends a command of this node. It leaves the batch, so that a failure later in the task does
-// not end it again.
+// complete ends a command of this node. It leaves the batch, so that a failure later in the task
+// does not end it again.
 func (a *applier) complete(i int, answer []byte, refusal error) {
 	call := a.batch.Proposals[i].(*Call)
 	a.batch.Proposals[i] = nil

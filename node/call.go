@@ -15,9 +15,10 @@ type Result struct {
 	Answer []byte // of the state machine; belongs to the caller
 }
 
-// The life of a call: queued -> taken (given to the log, or to the leader) -> queued again when it is
-// to be tried again, and abandoned from either when its waiter leaves. The winner of the change from
-// queued decides the outcome; a taken call that is abandoned goes its way, but is not tried again.
+// The life of a call: queued -> taken (given to the log, or to the leader) -> queued again when it
+// is to be tried again, and abandoned from either when its waiter leaves. The winner of the change
+// from queued decides the outcome; a taken call that is abandoned goes its way, but is not tried
+// again.
 const (
 	callQueued uint32 = iota
 	callTaken
@@ -70,15 +71,15 @@ func (c *Call) Take() bool { return c.state.CompareAndSwap(callQueued, callTaken
 // Local reports whether the call may only be proposed by this node itself.
 func (c *Call) Local() bool { return c.relay != nil }
 
-// Release puts a call back that was taken but surely not proposed, so that it can be tried again. It
-// stays abandoned when its waiter has left.
+// Release puts a call back that was taken but surely not proposed, so that it can be tried again.
+// It stays abandoned when its waiter has left.
 func (c *Call) Release() { c.state.CompareAndSwap(callTaken, callQueued) }
 
 // Withdrawn reports whether the call's waiter has left.
 func (c *Call) Withdrawn() bool { return c.state.Load() == callAbandoned }
 
-// finish ends an admitted call; it is called exactly once. A command of a session may be tried again
-// instead, and finishes later.
+// finish ends an admitted call; it is called exactly once. A command of a session may be tried
+// again instead, and finishes later.
 func (c *Call) finish(r Result, err error) {
 	if err != nil && c.place != nil {
 		if c.repeat(err) {

@@ -17,10 +17,11 @@ import (
 // and never further, and come back with a definite outcome for each:
 //
 //	forward: u64 id │ uvarint commands │ command × commands
-//	reply:   u64 id │ uvarint commands │ { u8 outcome │ uvarint index │ uvarint length │ bytes } × commands
+//	reply:   u64 id │ uvarint commands │ end × commands
+//	end:     u8 outcome │ uvarint index │ uvarint length │ bytes
 //
-// Integers are little endian. A command is encoded as in an entry of the log, so that one of a session
-// stays one; bytes is the answer, or the text of the error.
+// Integers are little endian. A command is encoded as in an entry of the log, so that one of a
+// session stays one; bytes is the answer, or the text of the error.
 const (
 	kindForward transport.Kind = 1
 	kindReply   transport.Kind = 2
@@ -29,7 +30,7 @@ const (
 // The outcomes of a reply. Numbers are part of the protocol.
 const (
 	replyApplied     = 0
-	replyNotLeader   = 1 // surely not applied: the asker tries again, with whom it takes for the leader
+	replyNotLeader   = 1 // surely not applied: the asker tries again, with its own leader
 	replyUnknown     = 2
 	replyOverload    = 3
 	replyTooLarge    = 4
@@ -43,8 +44,8 @@ const (
 	replySessionFull = 12
 )
 
-// replyErrors has the class of each outcome that is an error. An error of several classes travels as
-// the first one.
+// replyErrors has the class of each outcome that is an error. An error of several classes travels
+// as the first one.
 var replyErrors = [...]error{
 	replyUnknown: ErrUnknown, replyOverload: ErrOverloaded, replyTooLarge: ErrTooLarge,
 	replyDiskFull: ErrDiskFull, replyClosed: ErrClosed, replyFailed: ErrGroupFailed,

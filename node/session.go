@@ -55,8 +55,8 @@ func (g *Group) CloseSession(ctx context.Context, id uint64) error {
 	return nil
 }
 
-// proposeSystem replicates a command of the system that does no harm when it is applied twice, until
-// its outcome is known or ctx ends.
+// proposeSystem replicates a command of the system that does no harm when it is applied twice,
+// until its outcome is known or ctx ends.
 func (g *Group) proposeSystem(ctx context.Context, command []byte) (Result, error) {
 	for {
 		result, err := g.run(ctx, newSystemCall(g, command))

@@ -309,7 +309,7 @@ func TestClosedSessionTakesNothing(t *testing.T) {
 	_, here := s.Propose(background(t), number(1))
 	_, there := g.GoSession(s.ID(), 2, 1, number(1)).Wait(background(t))
 	_, none := g.GoSession(0, 1, 0, number(1)).Wait(background(t))
-	for what, err := range map[string]error{"its owner": here, "somebody else": there, "no id": none} {
+	for what, err := range map[string]error{"its owner": here, "another": there, "no id": none} {
 		if !errors.Is(err, node.ErrSessionExpired) {
 			t.Errorf("%s: %v", what, err)
 		}

@@ -23,7 +23,8 @@ const hour = 3600e9
 const SessionWindow = 1024
 
 func defaultLimits() limits {
-	return limits{sessions: 4096, idle: hour, window: SessionWindow, sessionBytes: 1 << 20, bytes: 64 << 20}
+	return limits{sessions: 4096, idle: hour, window: SessionWindow, sessionBytes: 1 << 20,
+		bytes: 64 << 20}
 }
 
 // sessions is the table that makes commands apply exactly once. Every entry of the log finds the

@@ -54,9 +54,9 @@ func (s *Stage) Index() uint64 { return s.at.Index }
 func (s *Stage) Directory() *Directory { return s.directory }
 
 // Entry applies the entry that follows. members is the configuration behind an entry that changes
-// it, nil for any other and for a change that was refused. done, unless it is nil, is called for each command of the entry in its order,
-// with the answer, which belongs to it, or with one of the refusals of this package; i counts from
-// 0. An error means that this replica cannot go on.
+// it, nil for any other and for a change that was refused. done, unless it is nil, is called for
+// each command of the entry in its order, with the answer, which belongs to it, or with one of the
+// refusals of this package; i counts from 0. An error means that this replica cannot go on.
 func (s *Stage) Entry(e *pb.Entry, members *pb.ConfState,
 	done func(i int, answer []byte, refusal error)) error {
 	index := e.GetIndex()
@@ -77,8 +77,8 @@ func (s *Stage) Entry(e *pb.Entry, members *pb.ConfState,
 	return nil
 }
 
-// change applies a change of the configuration. One that has no configuration behind it was refused,
-// by every replica alike: it is a version, and changes nobody.
+// change applies a change of the configuration. One that has no configuration behind it was
+// refused, by every replica alike: it is a version, and changes nobody.
 func (s *Stage) change(e *pb.Entry, members *pb.ConfState) error {
 	if members == nil {
 		s.directory = s.directory.with(e.GetIndex(), s.directory.State, nil)

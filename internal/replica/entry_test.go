@@ -61,7 +61,8 @@ func TestUnpackRefusesMalformedEntries(t *testing.T) {
 		"short":        {[]byte{2, 2, 3}, "3 bytes"},
 		"other format": {append([]byte{9}, make([]byte, 12)...), "format 9"},
 	} {
-		if _, err := replica.Unpack(test.data); err == nil || !strings.Contains(err.Error(), test.want) {
+		_, err := replica.Unpack(test.data)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}
 	}
