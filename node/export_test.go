@@ -1,6 +1,10 @@
 package node
 
-import "github.com/connectraft/connect/internal/replica"
+import (
+	"sync"
+
+	"github.com/connectraft/connect/internal/replica"
+)
 
 // PanicInLoop makes the event loop panic in a turn of g.
 func PanicInLoop(g *Group) {
@@ -11,3 +15,19 @@ func PanicInLoop(g *Group) {
 
 // Waiting returns how many callers wait for room in g.
 func Waiting(g *Group) int64 { return g.admission.group.waiting.Load() }
+
+// HoldLog stops the log writer of n until the returned function is called.
+func HoldLog(n *Node) (release func()) {
+	held, done := make(chan struct{}), make(chan struct{})
+	n.appender.upkeep.put(func() {
+		close(held)
+		<-done
+	})
+	<-held
+	return sync.OnceFunc(func() { close(done) })
+}
+
+// BreakLog has every append from now on fail.
+func BreakLog(n *Node) {
+	_ = n.onLog(func() error { return n.wal.Close() })
+}

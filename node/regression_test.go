@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -56,9 +57,36 @@ type fakePeer struct {
 	frames  chan frame
 	up      chan struct{}
 	options node.Options // of node 1
+	mu      struct {
+		sync.Mutex
+		heard map[pb.MessageType]int // raft messages of node 1
+	}
 }
 
-func (p *fakePeer) HandleRaft(uint64, uint64, []*pb.Message) {}
+func (p *fakePeer) HandleRaft(_, _ uint64, messages []*pb.Message) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.heard == nil {
+		p.mu.heard = map[pb.MessageType]int{}
+	}
+	for _, m := range messages {
+		p.mu.heard[m.GetType()]++
+	}
+}
+
+// heard returns how many messages of a type node 1 has sent.
+func (p *fakePeer) heard(kind pb.MessageType) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.heard[kind]
+}
+
+// heartbeat sends one as the leader of term 2.
+func (p *fakePeer) heartbeat() {
+	p.SendRaft(1, 1, []*pb.Message{{Type: pb.MsgHeartbeat.Enum(), From: new(uint64(2)),
+		To: new(uint64(1)), Term: new(uint64(2)), Commit: new(uint64(1))}})
+}
+
 func (p *fakePeer) HandleRequest(from, group uint64, kind transport.Kind, payload []byte) {
 	if kind == 5 { // how far are you? Not at all.
 		_ = p.Send(from, group, 6, make([]byte, 16))
@@ -145,8 +173,7 @@ func (p *fakePeer) lead(t *testing.T, g *node.Group) {
 		if s := g.Status(); s.Leader == 2 || s.Failed != "" {
 			return true
 		}
-		p.SendRaft(1, 1, []*pb.Message{{Type: pb.MsgHeartbeat.Enum(), From: new(uint64(2)),
-			To: new(uint64(1)), Term: new(uint64(2)), Commit: new(uint64(1))}})
+		p.heartbeat()
 		return g.Status().Leader == 2
 	})
 }
@@ -206,9 +233,10 @@ func TestBrokenQueryEndsItsReadOnce(t *testing.T) {
 	}
 }
 
-// A follower that has marked its log with a leader's snapshot and has not restored it yet applies
+// Mistake 12: deleting a received snapshot while it waits to be applied (etcd issues 18055, 20133). A
+// follower that has marked its log with a leader's snapshot and has not restored it yet applies
 // what came before. A snapshot of its own that is due then must not stop the group.
-func TestOwnSnapshotDueWhileAnotherWaits(t *testing.T) {
+func TestMistake12SnapshotRemovedWhileItWaits(t *testing.T) {
 	release := make(chan struct{})
 	n, p := besideFakeLeader(t, func(o *node.Options) { o.SnapshotEntries = 1 })
 	g, err := n.StartGroup(1, &scripted{apply: func([]byte) ([]byte, error) {
