@@ -15,7 +15,7 @@ type Change struct {
 	// Version is that of the Membership the change was decided on; 0 = whatever it is now.
 	Version uint64
 	Add     []Member // become voters once they have caught up; ids that were never used before
-	Learn   []Member // become learners: they get everything, and have no vote
+	Learn   []Member // become learners and catch up: they get everything, and have no vote
 	Promote []uint64 // learners that become voters once they have caught up
 	Remove  []uint64
 	// Readdress has members with the addresses they have from now on. What is empty stays.

@@ -98,13 +98,14 @@ type steward struct {
 	// waited counts the rounds for which this node leads and members without an incarnation are
 	// not connected: the first registration waits for them a while, to be one entry.
 	waited int
-	// lone counts the rounds for which a group has had no leader.
+	// lone counts the rounds since a group had a leader, or has asked.
 	lone map[uint64]int
 }
 
 const (
 	registerRounds = 6  // waited for those who are not connected
 	loneRounds     = 4  // without a leader before a group asks
+	learnerRounds  = 20 // between two questions of a learner, which keeps its last leader for ever
 	askedAtOnce    = 16 // groups that ask in a round
 )
 
@@ -182,17 +183,23 @@ func (s *steward) register() {
 func (s *steward) askWhetherGone() {
 	left := askedAtOnce
 	s.node.groups.each(func(g *Group) {
-		d := g.apply.directory.Load()
-		self := s.node.options.ID
-		if g.lead.Load() != 0 || !g.begun.Load() || g.outside() || !isMember(d.State, self) {
+		learns := g.members.learner.Load()
+		if g.lead.Load() != 0 && !learns || !g.begun.Load() || g.outside() {
 			delete(s.lone, g.id)
 			return
 		}
-		if s.lone[g.id]++; s.lone[g.id] < loneRounds || left == 0 {
+		rounds := loneRounds
+		if learns {
+			rounds = learnerRounds
+		}
+		if s.lone[g.id]++; s.lone[g.id] < rounds || left == 0 {
 			return
 		}
+		delete(s.lone, g.id)
 		left--
-		others := slices.DeleteFunc(allIDs(d.State), func(id uint64) bool { return id == self })
+		self := s.node.options.ID
+		others := slices.DeleteFunc(allIDs(g.apply.directory.Load().State),
+			func(id uint64) bool { return id == self })
 		if len(others) == 0 {
 			return
 		}

@@ -81,6 +81,8 @@ type memberState struct {
 	since atomic.Uint64
 	// out is set while there are members and this node is none of them, as of what is applied here.
 	out atomic.Bool
+	// learner is set while this node learns, as of what is applied here.
+	learner atomic.Bool
 	// gone says how it is known that this node is no member any more; nil when it is not.
 	gone atomic.Pointer[absent]
 	// transfers is the worker's: who waits for the end of a transfer.
@@ -107,6 +109,7 @@ func (g *Group) directoryChanged(before, d *apply.Directory) {
 	}
 	isOne := isMember(d.State, g.node.options.ID)
 	g.members.out.Store(len(d.State.GetVoters()) > 0 && !isOne)
+	g.members.learner.Store(slices.Contains(d.State.GetLearners(), g.node.options.ID))
 	left := g.node.roster.update(g.id, d)
 	m := g.node.roster.membership(d)
 	for _, id := range left {
@@ -242,8 +245,7 @@ func (g *Group) roleHere() string {
 		return "absent"
 	}
 	role := roleName(raft.StateType(g.role.Load()))
-	learners := g.apply.directory.Load().State.GetLearners()
-	if role == "follower" && slices.Contains(learners, g.node.options.ID) {
+	if role == "follower" && g.members.learner.Load() {
 		return "learner"
 	}
 	return role

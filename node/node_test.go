@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -129,10 +130,15 @@ func (c *testCluster) nodeOptions(id uint64) node.Options {
 
 func (c *testCluster) start(id uint64) {
 	c.t.Helper()
-	n, err := node.Open(c.nodeOptions(id))
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	var n *node.Node
+	c.within(fmt.Sprintf("node %d opens", id), func() bool {
+		var err error
+		n, err = node.Open(c.nodeOptions(id))
+		if err != nil && !errors.Is(err, syscall.EADDRINUSE) { // by a connection, for a while
+			c.t.Fatal(err)
+		}
+		return err == nil
+	})
 	g, err := n.StartGroup(1, &sum{fail: errors.New("broken")})
 	if err != nil {
 		n.Close()

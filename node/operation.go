@@ -72,15 +72,18 @@ func (o *operation) run(ctx context.Context) error {
 	}
 }
 
-// leftBehind reports whether the change has removed this very node and is complete: nobody answers
-// it any more, but one of the others has told it how things are.
+// leftBehind reports whether the change has removed this very node and is complete: nobody answers it
+// any more, but it has seen how things are, or one of the others has told it.
 func (o *operation) leftBehind() bool {
-	gone := o.group.members.gone.Load()
-	if gone == nil || gone.now == nil || gone.now.Version < o.now.Version {
+	now := o.group.Membership()
+	if gone := o.group.members.gone.Load(); gone != nil && gone.now != nil {
+		now = *gone.now
+	}
+	if now.Version < o.now.Version {
 		return false
 	}
-	o.now = *gone.now
-	s, err := o.change.plan(&o.now, 0, o.seen, func(uint64) bool { return false })
+	o.now = now
+	s, err := o.change.plan(&o.now, 0, o.seen, func(uint64) bool { return true })
 	return err == nil && s.complete
 }
 

@@ -33,12 +33,15 @@ func (c *Change) plan(now *Membership, leader uint64, seen map[uint64]bool,
 		return s, nil
 	}
 	var promote, behind []uint64
-	for _, id := range slices.Concat(idsOf(c.Add), c.Promote) {
-		if now.learns(id) {
+	for _, id := range slices.Concat(idsOf(c.Add), c.Promote, idsOf(c.Learn)) {
+		if !now.learns(id) {
+			continue
+		}
+		if !contains(c.Learn, id) {
 			promote = append(promote, id)
-			if !closeBehind(id) {
-				behind = append(behind, id)
-			}
+		}
+		if !closeBehind(id) {
+			behind = append(behind, id)
 		}
 	}
 	if len(behind) > 0 {

@@ -108,7 +108,8 @@ func (r *roster) learnLocked(d *apply.Directory) {
 	r.known.Store(&known)
 	for _, s := range r.node.transport.Stats() {
 		m := known[s.ID]
-		if m.Incarnation != before[s.ID].Incarnation && m.Incarnation != s.Incarnation {
+		news := m.Incarnation != 0 && m.Incarnation != before[s.ID].Incarnation
+		if news && m.Incarnation != s.Incarnation {
 			r.node.transport.Reconnect(s.ID)
 		}
 	}
