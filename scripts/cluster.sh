@@ -7,6 +7,9 @@
 #   kill N     ends node N with kill -9
 #   restart N  starts node N on its data, and stops it before if it runs
 #   logs N     prints the end of node N's log; logs N -f goes on printing
+#   join       starts one more node and makes it a member
+#   leave N    takes node N out of the cluster and ends it
+#   connect …  runs the command line of the framework on the cluster, such as: connect status
 #   demo       shows what the cluster survives, in a temporary directory that it removes again
 #   clean      stops the nodes and removes the directory with all data
 #
@@ -53,7 +56,14 @@ now() {
 client_port() { echo $((base + $1)); }
 peer_port() { echo $((base + 100 + $1)); }
 admin_port() { echo $((base + 200 + $1)); }
-every_node() { seq 1 "$nodes"; }
+
+# every_node prints the numbers of the nodes that have not left.
+every_node() {
+	local n
+	for n in $(seq 1 "$nodes"); do
+		[[ -e $dir/$n.left ]] || echo "$n"
+	done
+}
 
 check_settings() {
 	[[ $nodes =~ ^[1-9][0-9]?$ && $nodes -le 32 ]] || fail "CLUSTER_NODES is $nodes: want 1 to 32"
@@ -86,6 +96,7 @@ need_cluster() { load_settings || fail "there is no cluster in $dir; 'cluster.sh
 need_node() {
 	need_cluster
 	[[ ${1:-} =~ ^[1-9][0-9]?$ && $1 -le $nodes ]] || fail "want the number of a node, 1 to $nodes"
+	[[ ! -e $dir/$1.left ]] || fail "node $1 has left the cluster"
 }
 
 # create writes the settings and the configuration of a new cluster.
@@ -96,19 +107,27 @@ create() {
 	{
 		printf '[cluster]\nid = "local"\n'
 		local n
-		for n in $(every_node); do
-			printf '\n[[member]]\nid = %d\n' "$n"
-			printf 'peer = "127.0.0.1:%d"\n' "$(peer_port "$n")"
-			printf 'client = "127.0.0.1:%d"\n' "$(client_port "$n")"
-			printf 'admin = "127.0.0.1:%d"\n' "$(admin_port "$n")"
-		done
+		for n in $(every_node); do describe "$n"; done
 	} >"$dir/cluster.toml"
-	printf 'nodes=%s\napp=%s\nbase=%s\n' "$nodes" "$app" "$base" >"$dir/settings"
+	save_settings
 }
+
+# describe prints a node's part of the configuration.
+describe() {
+	printf '\n[[member]]\nid = %d\n' "$1"
+	printf 'peer = "127.0.0.1:%d"\n' "$(peer_port "$1")"
+	printf 'client = "127.0.0.1:%d"\n' "$(client_port "$1")"
+	printf 'admin = "127.0.0.1:%d"\n' "$(admin_port "$1")"
+}
+
+save_settings() { printf 'nodes=%s\napp=%s\nbase=%s\n' "$nodes" "$app" "$base" >"$dir/settings"; }
 
 build() {
 	(cd "$root" && go build -o "$dir/bin/$app" "./example/$app") || fail "example/$app does not build"
+	(cd "$root" && go build -o "$dir/bin/connect" ./cmd/connect) || fail "cmd/connect does not build"
 }
+
+connect() { CONNECT_CONFIG=$dir/cluster.toml "$dir/bin/connect" "$@"; }
 
 # pid_of prints the process id of a running node, and fails when it does not run. A number in a pid
 # file proves nothing after a reboot: the process must have been started by the very command line.
@@ -322,6 +341,25 @@ restart() {
 	done
 }
 
+# join adds a node. The configuration knows it from now on as one that joins.
+join() {
+	((nodes < 32)) || fail "there are 32 nodes already"
+	nodes=$((nodes + 1))
+	{
+		describe "$nodes"
+		echo 'join = true'
+	} >>"$dir/cluster.toml"
+	save_settings
+	launch "$nodes"
+	connect member add "127.0.0.1:$(admin_port "$nodes")"
+}
+
+leave() {
+	connect member remove "$1"
+	end "$1" TERM
+	touch "$dir/$1.left"
+}
+
 clean() {
 	if load_settings; then
 		end_all TERM
@@ -333,8 +371,9 @@ clean() {
 
 # A word too many is a mistake: "kill 1 2" must not kill only one of the two.
 case ${1:-} in
-kill | restart) words=2 ;;
+kill | restart | leave) words=2 ;;
 logs) words=3 ;;
+connect) words=$# ;;
 *) words=1 ;;
 esac
 if (($# > words)); then
@@ -349,6 +388,9 @@ stop) need_cluster && end_all TERM ;;
 status) need_cluster && status ;;
 kill) need_node "${2:-}" && kill_node "$2" ;;
 restart) need_node "${2:-}" && restart "$2" ;;
+join) need_cluster && join ;;
+leave) need_node "${2:-}" && leave "$2" ;;
+connect) need_cluster && connect "${@:2}" ;;
 logs)
 	need_node "${2:-}"
 	[[ -f $dir/$2.log ]] || fail "node $2 has no log yet"

@@ -25,10 +25,16 @@ type adminListener struct {
 	http     *http.Server
 	served   sync.WaitGroup
 	open     atomic.Int64 // connections
+
+	// slots has a token for each request under way; close takes all of them. streams likewise for
+	// those that last, which must not take all the slots.
+	slots, streams chan struct{}
+	cancel         context.CancelFunc // ends the contexts of all requests
 }
 
 const (
 	adminConnections = 128 // more are closed: they must not use up the files the log needs
+	adminStreams     = 48
 	adminHeaderBytes = 16 << 10
 	adminReadTime    = 10 * time.Second
 	adminWriteTime   = 2 * time.Minute // a profile of a minute has to fit
@@ -37,7 +43,8 @@ const (
 )
 
 func newAdminListener(s *Server, l net.Listener) *adminListener {
-	a := &adminListener{server: s, listener: l}
+	a := &adminListener{server: s, listener: l, slots: make(chan struct{}, adminConnections),
+		streams: make(chan struct{}, adminStreams)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", a.healthz)
 	mux.HandleFunc("GET /readyz", a.readyz)
@@ -48,17 +55,39 @@ func newAdminListener(s *Server, l net.Listener) *adminListener {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.Handle("/v1/", a.operations())
+	ctx, cancel := context.WithCancel(context.Background())
+	a.cancel = cancel
 	a.http = &http.Server{
-		Handler:           mux,
+		Handler:           a.bounded(mux),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
 		MaxHeaderBytes:    adminHeaderBytes,
 		ReadHeaderTimeout: adminReadTime,
-		ReadTimeout:       adminReadTime,
 		WriteTimeout:      adminWriteTime,
 		IdleTimeout:       adminIdleTime,
 		ConnState:         a.count,
 		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 	}
 	return a
+}
+
+// bounded lets close wait for requests, and gives the body of one a time to arrive. A read timeout of
+// the whole server would also end what takes long to answer, such as a profile: the server of
+// net/http keeps reading while a request is answered.
+func (a *adminListener) bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case a.slots <- struct{}{}:
+			defer func() { <-a.slots }()
+		default:
+			http.Error(w, "too many requests, or the server closes", http.StatusServiceUnavailable)
+			return
+		}
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(adminReadTime))
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // count follows the life of a connection.
@@ -82,8 +111,9 @@ func (a *adminListener) start() {
 }
 
 // close ends the listener. It waits a moment for answers under way and not longer, because a
-// connection that never carried a request counts as one of them.
+// connection that never carried a request counts as one of them; what lasts ends with its context.
 func (a *adminListener) close() {
+	a.cancel()
 	ctx, cancel := context.WithTimeout(context.Background(), adminCloseTime)
 	defer cancel()
 	if err := a.http.Shutdown(ctx); err != nil {
@@ -91,6 +121,9 @@ func (a *adminListener) close() {
 	}
 	_ = a.listener.Close() // when it was never started
 	a.served.Wait()
+	for range cap(a.slots) {
+		a.slots <- struct{}{}
+	}
 }
 
 // healthz says that the process runs and its node can go on.

@@ -38,7 +38,12 @@ func nodeOptions(c *config.Config, logger *slog.Logger) node.Options {
 		Logger:           logger,
 	}
 	for _, m := range c.Members {
-		o.Members = append(o.Members, node.Member{ID: m.ID, Address: m.Peer})
+		if m.Join && m.ID != c.Node.ID {
+			continue // the cluster did not begin with it: the group knows whether it is a member
+		}
+		o.Members = append(o.Members,
+			node.Member{ID: m.ID, Address: m.Peer, Client: m.Client, Admin: m.Admin})
 	}
+	o.Join = c.Self().Join
 	return o
 }

@@ -34,7 +34,7 @@
 //	             too many large ones arriving; try again later
 //	TOOLARGE     not applied: larger than limits.command
 //	DISKFULL     not applied: no room on the leader's disk; reads go on
-//	CLOSED       not applied: the node is shutting down; ask another
+//	CLOSED       not applied: the node is shutting down, or is no member; ask another
 //	FAILED       not applied: the service stopped on this node; ask another
 //	NOGROUP      not applied: the group does not run on this node, or was removed
 //	UNKNOWN      a write may have been applied, or may yet be; a read was not answered in time
@@ -45,5 +45,7 @@
 // # Operators
 //
 // The admin listener serves /healthz (the process runs), /readyz (it serves clients, or 503 and
-// why not), /status (JSON), /metrics (Prometheus) and /debug/pprof. It has no authentication.
+// why not), /status (JSON), /metrics (Prometheus) and /debug/pprof, and under /v1/ what the command
+// connect asks for: status, members, transfer, drain, groups and events (docs/operations.md). It
+// has no authentication; requests of web pages are refused.
 package server

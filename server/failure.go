@@ -36,10 +36,18 @@ var failures = [...]struct {
 		"DISKFULL no room for more commands; not applied, reads go on"}},
 	{node.ErrClosed, failure{wire.Closed,
 		"CLOSED this node is shutting down; not applied, ask another node"}},
+	{node.ErrNotAdded, notMember()},
+	{node.ErrRemoved, notMember()},
+	{node.ErrRefused, notMember()},
 	{node.ErrGroupFailed, failure{wire.Failed,
 		"FAILED the service stopped on this node, see /status; not applied, ask another node"}},
 	{node.ErrGroupRemoved, failure{wire.NoGroup,
 		"NOGROUP the group was removed; not applied, and it does not come back"}},
+}
+
+func notMember() failure {
+	return failure{wire.Closed,
+		"CLOSED this node is no member of the cluster, see /readyz; not applied, ask another node"}
 }
 
 // failureOf translates an error of the node. address gives the client address of a node.

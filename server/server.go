@@ -124,7 +124,7 @@ func (s *Server) Close() error {
 func (s *Server) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
 	defer cancel()
-	if s.node != nil && len(s.config.Members) > 1 {
+	if s.node != nil {
 		s.handOver()
 	}
 	if s.clients != nil {
@@ -198,8 +198,15 @@ func (s *Server) failure(err error, kind commandKind) failure {
 	return failureOf(err, kind, s.address)
 }
 
-// address returns the client address of a node, or "" for one that is not in the configuration.
-func (s *Server) address(id uint64) string { return s.members[id].Client }
+// address returns the client address of a node, or "" for one that nobody knows. What the group says
+// of its members counts, and the configuration for what it does not say.
+func (s *Server) address(id uint64) string {
+	membership := s.group.Membership()
+	if m, ok := membership.Member(id); ok && m.Client != "" {
+		return m.Client
+	}
+	return s.members[id].Client
+}
 
 // leaderHint returns the client address of a group's leader when it is another node, else "".
 func (s *Server) leaderHint(g *node.Group) string {

@@ -3,207 +3,174 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"net/netip"
-	"os"
-	"sync"
-	"text/tabwriter"
-	"time"
+	"slices"
 
 	"github.com/spf13/cobra"
 
-	"github.com/connectraft/connect/config"
+	"github.com/connectraft/connect/internal/admin"
 )
 
-const (
-	statusTimeout  = 3 * time.Second
-	statusBytesMax = 1 << 20
-)
-
-// member is what a member says of itself, one line of the output.
-type member struct {
-	Admin         string `json:"admin"`
-	ID            uint64 `json:"id"` // 0 if the member does not answer and no file names it
+// row is what a member says of itself, one line of the output.
+type row struct {
+	ID    uint64 `json:"id"` // 0 if the member does not answer and nobody names it
+	Admin string `json:"admin"`
+	// Role in the group; where the group does not run, the state of the node: waiting, refused,
+	// removed, or unreachable.
 	Role          string `json:"role"`
 	Term          uint64 `json:"term"`
 	Leader        uint64 `json:"leader"`
-	Applied       uint64 `json:"applied"`
 	Commit        uint64 `json:"commit"`
+	Applied       uint64 `json:"applied"`
+	Lag           uint64 `json:"lag"` // committed anywhere, and not applied here
+	LogBytes      int64  `json:"log_bytes"`
 	SnapshotIndex uint64 `json:"snapshot_index"`
-	// Error is why it does not serve, or why it could not be asked; then Role is "unreachable".
-	Error string `json:"error,omitempty"`
+	SnapshotBytes int64  `json:"snapshot_bytes"`
+	// Healthy says that the member serves this group and every other; Error is why it does not.
+	Healthy bool          `json:"healthy"`
+	Error   string        `json:"error,omitempty"`
+	Groups  admin.Summary `json:"groups"`
+	member  bool          // counts for the health of the cluster
 }
 
-// serves says whether the member is a leader that serves.
-func (m *member) serves() bool { return m.Role == "leader" && m.Error == "" }
+const roleUnreachable = "unreachable"
 
 func newStatus() *cobra.Command {
-	var admin []string
-	var file string
-	var asJSON bool
-	c := &cobra.Command{Use: "status", Short: "Print a line for each member of a cluster",
+	var group uint64
+	var wait bool
+	command := &cobra.Command{Use: "status", Short: "Print a line for each member of a cluster",
 		Args: cobra.NoArgs,
-		Long: `Print a line for each member of a cluster: id, role, term, the leader it knows, applied,
-committed and snapshot index, and what is wrong with it. Every member is asked at its admin address.
+		Long: `Print a line for each member of a cluster: id, role, term, the leader it knows, committed and
+applied index, what it lacks, the sizes of its log and of its newest snapshot, and its health. One
+member that answers is enough to find the others.
 
-Exit codes: 0 a leader serves, 1 none does, 2 wrong command line or cluster file.`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			members, err := membersToAsk(admin, file)
-			if err != nil {
-				return err
+Exit codes: 0 every member is healthy and a leader serves; 1 not so; 2 wrong command line or cluster
+file. With --wait it waits until it is so, at most for --timeout.`}
+	f := command.Flags()
+	f.Uint64Var(&group, "group", firstGroup, "the `id` of the group to show")
+	f.BoolVar(&wait, "wait", false, "wait until the cluster is healthy")
+	return newAsk(command, quickLimit, func(ctx context.Context, c *cluster, _ []string) error {
+		rows := rowsOf(c.survey(ctx, group), group)
+		for wait && verdictOf(rows) != nil {
+			c.say("waiting: %v", verdictOf(rows))
+			if !pause(ctx) {
+				break
 			}
-			askAll(c.Context(), members)
-			if err := printMembers(c.OutOrStdout(), members, asJSON); err != nil {
-				return err
+			if again := rowsOf(c.survey(ctx, group), group); ctx.Err() == nil {
+				rows = again
 			}
-			for i := range members {
-				if members[i].serves() {
-					return nil
-				}
-			}
-			return errBad
-		}}
-	c.Flags().StringSliceVar(&admin, "admin", nil, "admin addresses `host:port,...` to ask")
-	c.Flags().StringVar(&file, "config", "",
-		"cluster `file` to take them from (default $CONNECT_CONFIG or cluster.toml)")
-	c.MarkFlagsMutuallyExclusive("admin", "config")
-	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object for each member, one in a line")
-	return c
-}
-
-// membersToAsk has the addresses from the command line or from a cluster file.
-func membersToAsk(admin []string, file string) ([]member, error) {
-	var members []member
-	for _, address := range admin {
-		if _, _, err := net.SplitHostPort(address); err != nil {
-			return nil, fmt.Errorf("--admin %q: want host:port", address)
 		}
-		members = append(members, member{Admin: address})
-	}
-	if len(admin) > 0 {
-		return members, nil
-	}
-	file = cmp.Or(file, os.Getenv("CONNECT_CONFIG"), "cluster.toml")
-	cfg, err := config.Load(file, config.Overrides{NoNode: true})
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range cfg.Members {
-		members = append(members, member{ID: m.ID, Admin: dialable(m)})
-	}
-	return members, nil
+		if err := c.printRows(rows); err != nil {
+			return err
+		}
+		return verdictOf(rows)
+	})
 }
 
-// dialable is the admin address of a member. One that listens on every address is asked at the
-// host where the others find it.
-func dialable(m config.Member) string {
-	host, port, err := net.SplitHostPort(m.Admin)
-	if err != nil {
-		return m.Admin
+// rowsOf makes the lines, by id.
+func rowsOf(answers []answer, group uint64) []row {
+	membership := newest(answers, group)
+	var commit uint64
+	for i := range answers {
+		if g := answers[i].group(group); g != nil {
+			commit = max(commit, g.Commit)
+		}
 	}
-	if ip, err := netip.ParseAddr(host); host != "" && (err != nil || !ip.IsUnspecified()) {
-		return m.Admin
+	var rows []row
+	for i := range answers {
+		r := rowOf(&answers[i], group, commit)
+		r.member = membership == nil || isMember(membership, r.ID)
+		if r.member || answers[i].status != nil || r.ID == 0 {
+			rows = append(rows, r)
+		}
 	}
-	peer, _, err := net.SplitHostPort(m.Peer)
-	if err != nil {
-		return m.Admin
-	}
-	return net.JoinHostPort(peer, port)
+	slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(a.ID-1, b.ID-1) })
+	return rows
 }
 
-// askAll asks all members at once and fills them in.
-func askAll(ctx context.Context, members []member) {
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
-	defer cancel()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	var asked sync.WaitGroup
-	for i := range members {
-		asked.Go(func() {
-			if err := members[i].ask(ctx, client); err != nil {
-				members[i].Role, members[i].Error = "unreachable", err.Error()
+func isMember(membership *admin.Membership, id uint64) bool {
+	m, _ := membership.Find(id)
+	return m != nil
+}
+
+func rowOf(a *answer, group, commit uint64) row {
+	r := row{ID: a.member.ID, Admin: a.member.Admin}
+	if a.err != nil {
+		r.Role, r.Error = roleUnreachable, a.err.Error()
+		return r
+	}
+	s := a.status
+	r.Groups, r.Role, r.Error = s.Summary, s.State, s.NotReady
+	if g := a.group(group); g != nil {
+		r.Term, r.Leader, r.Commit, r.Applied = g.Term, g.Leader, g.Commit, g.Applied
+		r.Lag = commit - min(g.Applied, commit)
+		r.LogBytes, r.SnapshotIndex, r.SnapshotBytes = g.LogBytes, g.SnapshotIndex, g.SnapshotBytes
+		if s.State == admin.StateServing || s.State == admin.StateNotReady {
+			r.Role = g.Role
+		}
+		r.Error = cmp.Or(g.Failed, g.NotReady, s.NotReady)
+	} else if s.State == admin.StateServing {
+		r.Role, r.Error = "-", fmt.Sprintf("group %d does not run here", group)
+	}
+	if n := s.Summary.NotReady; n > 0 && r.Error == "" {
+		r.Error = fmt.Sprintf("%d of %d groups do not serve here", n, s.Summary.Groups)
+	}
+	r.Healthy = r.Error == "" && s.State == admin.StateServing
+	return r
+}
+
+// verdictOf is the error for the exit code.
+func verdictOf(rows []row) error {
+	var sick, all int
+	serves := false
+	for _, r := range rows {
+		serves = serves || r.Role == "leader" && r.Healthy
+		if r.member {
+			all++
+			if !r.Healthy {
+				sick++
 			}
-		})
+		}
 	}
-	asked.Wait()
+	switch {
+	case serves && sick == 0:
+		return nil
+	case serves:
+		return bad("a leader serves, but %d of %d members are not healthy", sick, all)
+	}
+	return bad("no leader serves; %d of %d members are not healthy", sick, all)
 }
 
-// answer is the part of /status that is shown.
-type answer struct {
-	member
-	NotReady string `json:"not_ready"`
-	Groups   []struct {
-		Failed string `json:"failed"`
-	} `json:"groups"`
-}
-
-func (m *member) ask(ctx context.Context, client *http.Client) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+m.Admin+"/status", nil)
-	if err != nil {
-		return err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return plainError(err)
-	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, statusBytesMax))
-	if err = errors.Join(err, response.Body.Close()); err != nil {
-		return err
-	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("answered %s", response.Status)
-	}
-	var a answer
-	if err := json.Unmarshal(body, &a); err != nil || a.ID == 0 {
-		return errors.New("answered something that is no status")
-	}
-	a.Admin, a.Error = m.Admin, a.NotReady
-	for _, g := range a.Groups {
-		a.Error = cmp.Or(g.Failed, a.Error)
-	}
-	if m.ID != 0 && m.ID != a.ID {
-		return fmt.Errorf("answered as member %d", a.ID)
-	}
-	*m = a.member
-	return nil
-}
-
-// plainError says only what went wrong on the way, not which URL was asked.
-func plainError(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("no answer within %v", statusTimeout)
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok {
-		return op
-	}
-	return err
-}
-
-func printMembers(w io.Writer, members []member, asJSON bool) error {
-	if asJSON {
-		encoder := json.NewEncoder(w)
-		for _, m := range members {
-			if err := encoder.Encode(m); err != nil {
+func (c *cluster) printRows(rows []row) error {
+	if c.json {
+		for _, r := range rows {
+			if err := c.printJSON(r); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(t, "ID\tROLE\tTERM\tLEADER\tAPPLIED\tCOMMIT\tSNAPSHOT\tADMIN\tERROR")
-	for _, m := range members {
-		if m.Role == "unreachable" {
-			_, _ = fmt.Fprintf(t, "%s\t%s\t-\t-\t-\t-\t-\t%s\t%s\n", number(m.ID), m.Role, m.Admin, m.Error)
+	t := newTable(c.OutOrStdout())
+	t.line("ID", "ROLE", "TERM", "LEADER", "COMMIT", "APPLIED", "LAG", "LOG", "SNAPSHOT", "ADMIN",
+		"HEALTH")
+	for _, r := range rows {
+		health := cmp.Or(r.Error, "ok")
+		if r.Term == 0 {
+			t.line(number(r.ID), r.Role, "-", "-", "-", "-", "-", "-", "-", r.Admin, health)
 			continue
 		}
-		_, _ = fmt.Fprintf(t, "%d\t%s\t%d\t%s\t%d\t%d\t%d\t%s\t%s\n", m.ID, m.Role, m.Term,
-			number(m.Leader), m.Applied, m.Commit, m.SnapshotIndex, m.Admin, cmp.Or(m.Error, "-"))
+		t.line(number(r.ID), r.Role, r.Term, number(r.Leader), r.Commit, r.Applied, r.Lag,
+			bytesText(r.LogBytes), snapshotText(r), r.Admin, health)
 	}
-	return t.Flush()
+	return t.flush()
+}
+
+// snapshotText is the size of the newest snapshot and the index it reaches.
+func snapshotText(r row) string {
+	if r.SnapshotIndex == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%s at %d", bytesText(r.SnapshotBytes), r.SnapshotIndex)
 }
 
 // number is a member's id, "-" for none.

@@ -8,7 +8,8 @@ type edge struct{ from, to, reason string }
 // against it.
 //
 // At the bottom, without a line of their own, are the packages that import nothing of the module:
-// statemachine, config, snap, transport, internal/replica, internal/vfs and internal/wire.
+// statemachine, config, snap, transport, internal/admin, internal/replica, internal/vfs and
+// internal/wire.
 func edges() []edge {
 	return []edge{
 		{"wal", "internal/vfs", "the log is tested on a file system that crashes on purpose"},
@@ -29,6 +30,8 @@ func edges() []edge {
 		{"server", "statemachine", "a service is made of a typed machine"},
 		{"server", "internal/wire", "server and client meet in the frames alone"},
 		{"client", "internal/wire", "server and client meet in the frames alone"},
+		{"server", "internal/admin", "the admin listener and the command line meet in its JSON alone"},
+		{"cmd/connect", "internal/admin", "the admin listener and the command line meet in its JSON"},
 
 		{"cmd/connect", "config", "the command line checks and prints configurations"},
 		{"cmd/connect", "wal", "the command line shows and verifies logs"},

@@ -34,17 +34,19 @@ func Build(t testing.TB, pkg string) string {
 // Cluster is a cluster of processes on loopback. Its methods are for one goroutine, except where
 // they say otherwise.
 type Cluster struct {
-	t      testing.TB
-	binary string
-	config string
-	Dir    string
-	Nodes  []*Node // Nodes[i] has id i+1
+	t         testing.TB
+	binary    string
+	id, extra string
+	Config    string // the cluster file
+	Dir       string
+	Nodes     []*Node // Nodes[i] has id i+1, but for those that Become another
 }
 
 // Node is one process of a cluster.
 type Node struct {
 	ID                  uint64
 	Client, Peer, Admin string // addresses
+	Join                bool   // none of those the cluster begins with
 	Dir                 string // data directory
 	Log                 string // file with everything the process has said, over all its lives
 	cmd                 *exec.Cmd
@@ -67,22 +69,12 @@ func New(t testing.TB, binary string, size int, extra string) *Cluster {
 // NewWith is New for a cluster of the given id with the addresses of the given nodes.
 func NewWith(t testing.TB, binary, id string, members []*Node, extra string) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, binary: binary, Dir: t.TempDir()}
-	c.config = filepath.Join(c.Dir, "cluster.toml")
-	var b strings.Builder
-	fmt.Fprintf(&b, "[cluster]\nid = %q\n", id)
-	for i, m := range members {
-		n := &Node{ID: uint64(i + 1), Client: m.Client, Peer: m.Peer, Admin: m.Admin,
-			Dir: filepath.Join(c.Dir, fmt.Sprintf("n%d", i+1)),
-			Log: filepath.Join(c.Dir, fmt.Sprintf("n%d.log", i+1))}
-		c.Nodes = append(c.Nodes, n)
-		fmt.Fprintf(&b, "[[member]]\nid = %d\npeer = %q\nclient = %q\nadmin = %q\n", n.ID, n.Peer,
-			n.Client, n.Admin)
+	c := &Cluster{t: t, binary: binary, id: id, extra: extra, Dir: t.TempDir()}
+	c.Config = filepath.Join(c.Dir, "cluster.toml")
+	for _, m := range members {
+		c.append(&Node{Client: m.Client, Peer: m.Peer, Admin: m.Admin})
 	}
-	b.WriteString(extra)
-	if err := os.WriteFile(c.config, []byte(b.String()), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	c.write()
 	t.Cleanup(func() {
 		for _, n := range c.Nodes {
 			c.Kill(n)
@@ -92,6 +84,49 @@ func NewWith(t testing.TB, binary, id string, members []*Node, extra string) *Cl
 		}
 	})
 	return c
+}
+
+// Add writes nodes into the configuration that are to join the cluster. Nothing is started.
+func (c *Cluster) Add(size int) []*Node {
+	c.t.Helper()
+	addresses := FreeAddresses(c.t, 3*size)
+	for i := range size {
+		c.append(&Node{Client: addresses[3*i], Peer: addresses[3*i+1], Admin: addresses[3*i+2],
+			Join: true})
+	}
+	c.write()
+	return c.Nodes[len(c.Nodes)-size:]
+}
+
+// Become gives a node that does not run another id, and an empty directory, with which it is to join.
+func (c *Cluster) Become(n *Node, id uint64) {
+	c.t.Helper()
+	n.ID, n.Join = id, true
+	n.Dir = filepath.Join(c.Dir, fmt.Sprintf("n%d", id))
+	c.write()
+}
+
+// append gives a node the next id.
+func (c *Cluster) append(n *Node) {
+	n.ID = uint64(len(c.Nodes) + 1)
+	n.Dir = filepath.Join(c.Dir, fmt.Sprintf("n%d", n.ID))
+	n.Log = n.Dir + ".log"
+	c.Nodes = append(c.Nodes, n)
+}
+
+// write writes the configuration.
+func (c *Cluster) write() {
+	c.t.Helper()
+	var b strings.Builder
+	fmt.Fprintf(&b, "[cluster]\nid = %q\n", c.id)
+	for _, n := range c.Nodes {
+		fmt.Fprintf(&b, "[[member]]\nid = %d\npeer = %q\nclient = %q\nadmin = %q\njoin = %t\n", n.ID,
+			n.Peer, n.Client, n.Admin, n.Join)
+	}
+	b.WriteString(c.extra)
+	if err := os.WriteFile(c.Config, []byte(b.String()), 0o644); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // FreeAddresses returns loopback addresses that nothing listens on at the moment.
@@ -110,7 +145,7 @@ func FreeAddresses(t testing.TB, n int) (addresses []string) {
 
 // Command returns the command that runs a node, not started.
 func (c *Cluster) Command(n *Node) *exec.Cmd {
-	return exec.Command(c.binary, "-config", c.config, "-id", fmt.Sprint(n.ID), "-data", n.Dir)
+	return exec.Command(c.binary, "-config", c.Config, "-id", fmt.Sprint(n.ID), "-data", n.Dir)
 }
 
 // Start starts a node's process.
