@@ -222,7 +222,7 @@ func (t *Transport) deliver(conn net.Conn, p *peer, lane uint8) error {
 				return err
 			}
 			t.options.Handler.HandleRaft(p.id, h.group, messages)
-		case h.frameType == frameRequest && lane == laneBulk:
+		case h.frameType == frameRequest:
 			t.options.Handler.HandleRequest(p.id, h.group, h.kind, payload)
 		default:
 			return fmt.Errorf("%w: type %d in lane %d", errDamaged, h.frameType, lane)

@@ -41,7 +41,6 @@ func TestBadFramesEndTheConnection(t *testing.T) {
 		{"reserved", 1, reserved},
 		{"unknown type", 1, rawFrame(77, 0, 1, nil)},
 		{"snapshot frame in a lane", 1, rawFrame(4, 0, 1, make([]byte, 20))},
-		{"request in the urgent lane", 0, valid},
 		{"raft without count", 1, rawFrame(typeRaft, 0, 1, []byte{1})},
 		{"raft with claimed messages", 1, rawFrame(typeRaft, 0, 1, []byte{255, 255, 255, 255, 0})},
 		{"message of a local thread", 1, rawFrame(typeRaft, 0, 1, local)},

@@ -84,6 +84,12 @@ func (p *peer) down(lane uint8) {
 	p.notifier.down(p.id)
 }
 
+func (p *peer) connected() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.connectedLocked()
+}
+
 func (p *peer) connectedLocked() bool {
 	return p.mu.laneUp[laneUrgent] && p.mu.laneUp[laneBulk]
 }

@@ -246,6 +246,16 @@ func isUrgent(t raftpb.MessageType) bool {
 // may arrive; if the stream breaks before it does, PeerLost is called afterwards. Ownership of
 // payload passes to the transport unless an error is returned.
 func (t *Transport) Send(to, group uint64, kind Kind, payload []byte) error {
+	return t.send(to, group, kind, payload, laneBulk)
+}
+
+// SendUrgent is Send on the lane of votes and heartbeats, which bulk never delays and on which it
+// keeps its place among them. It is for small frames.
+func (t *Transport) SendUrgent(to, group uint64, kind Kind, payload []byte) error {
+	return t.send(to, group, kind, payload, laneUrgent)
+}
+
+func (t *Transport) send(to, group uint64, kind Kind, payload []byte, lane uint8) error {
 	if t.ctx.Err() != nil {
 		return ErrClosed
 	}
@@ -258,11 +268,23 @@ func (t *Transport) Send(to, group uint64, kind Kind, payload []byte) error {
 		return ErrFrameTooLarge
 	}
 	i := item{group: group, kind: kind, payload: payload, cost: cost}
-	err := p.lanes[laneBulk].queue.push(i)
+	err := p.lanes[lane].queue.push(i)
 	if err != nil {
 		p.drops.Add(1)
 	}
 	return err
+}
+
+// Peers returns the ids of the known peers that are connected, in no order.
+func (t *Transport) Peers() []uint64 {
+	peers := *t.peers.Load()
+	ids := make([]uint64, 0, len(peers))
+	for id, p := range peers {
+		if p.connected() {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // Stats describes every known peer, ordered by id.
