@@ -57,6 +57,7 @@ func (d *diskWatch) lookForSync() {
 		d.logger.Error("the disk hangs: a sync of the log does not return", "for", took,
 			"limit", d.limit)
 		d.node.emit(Event{Kind: DiskHung, Took: took})
+		d.node.stirWhere((*Group).leads, whisper{from: d.node.options.ID})
 	}
 	if !hangs && was {
 		d.logger.Info("the disk answers again")

@@ -31,3 +31,6 @@ func HoldLog(n *Node) (release func()) {
 func BreakLog(n *Node) {
 	_ = n.onLog(func() error { return n.wal.Close() })
 }
+
+// Ticks returns how often the clock of a node has ticked.
+func Ticks(n *Node) int64 { return n.pulse.now.Load() }

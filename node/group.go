@@ -39,8 +39,13 @@ type Group struct {
 	waits   bool               // the worker's: on its list of those without room
 	holds   bool               // the worker's: on its list of those whose cores hold something back
 	fault   error              // the worker's: what the core reported last
-	place   int                // the worker's: among the groups that are awake, from 1; 0 = asleep
-	ending  func()             // the worker's: what the log writer calls when it has nothing of the group any more
+	place   int                // the worker's: among those that get ticks, from 1; 0 = gets none
+	ending  func()             // the worker's: to be called when all before it is in the log
+
+	// See quiet.go. All are the worker's, and resting is read elsewhere.
+	resting    atomic.Bool
+	idle       int   // ticks for which nothing was asked of the group
+	restsSince int64 // in ticks of the pulse
 
 	apply     *applier
 	snapshots snapshots
@@ -78,7 +83,8 @@ type contents struct {
 	retries  []replica.Proposal // go to the core again at the next tick
 	events   []func(*replica.Replica)
 	start    *replica.Replica // the core of a group that begins
-	ending   func()           // see Group.ending
+	whispers []whisper
+	ending   func() // see Group.ending
 }
 
 type received struct {
@@ -248,6 +254,7 @@ func (g *Group) turn() {
 		return // a group that has not begun has admitted nothing, and messages are sent again
 	}
 	defer g.recoverPanic("event loop")
+	g.listen(&in)
 	// Commands and reads only wait in the core, so they go first: when a message makes raft panic
 	// they are found there.
 	g.retries = append(g.retries, in.retries...)
@@ -270,6 +277,7 @@ func (g *Group) turn() {
 		event(g.core)
 	}
 	g.collect()
+	g.agree(in.whispers)
 }
 
 // drop notes a message that the core has refused, once for each kind of refusal in a row.
@@ -318,6 +326,7 @@ func (g *Group) tick(diskHung bool) {
 		}
 	}
 	g.collect()
+	g.tryRest()
 }
 
 // collect hands the core's effects to the stages for as long as there are any and the Ready channel
@@ -493,7 +502,11 @@ func (g *Group) recoverPanic(where string) {
 func (g *Group) fail(err error) {
 	g.failOnce.Do(func() {
 		reason := err.Error()
+		leads := g.leads()
 		g.failed.Store(&reason)
+		if leads {
+			g.stirFollowers()
+		}
 		g.log.Error("group stopped on this node", "err", err)
 		g.emit(Event{Kind: GroupFailed, Detail: reason})
 		g.admission.group.end()
@@ -530,6 +543,7 @@ func (g *Group) Status() Status {
 		SnapshotIndex: g.snapshots.index(),
 		SnapshotBytes: g.snapshots.bytes(),
 		Inflight:      g.admission.group.commands(),
+		Resting:       g.resting.Load(),
 	}
 	s.FirstIndex, s.LastIndex = g.wal.FirstIndex(), g.wal.LastIndex()
 	if err := g.absence(); err != nil {

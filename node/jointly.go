@@ -6,9 +6,9 @@ import (
 	"github.com/connectraft/connect/wal"
 )
 
-// joint is updates of groups that begin, which wait to be appended to the log together: a group that
-// is new to the log costs a sync and a write that names all groups, so ten thousand that begin at
-// once must not come one by one. It is bounded by the groups that begin at a time.
+// joint is updates of groups that begin, which wait to be appended to the log together: a group
+// that is new to the log costs a sync and a write that names all groups, so ten thousand that begin
+// at once must not come one by one. It is bounded by the groups that begin at a time.
 type joint struct {
 	sync.Mutex
 	waiting []jointUpdate

@@ -46,6 +46,7 @@ type Node struct {
 	steward   *steward
 	refusals  refusals
 	disk      *diskWatch
+	pulse     *pulse
 	events    events
 	inflight  gate // what all groups have accepted and not finished
 
@@ -92,6 +93,7 @@ func Open(options Options) (*Node, error) {
 	n.disk = &diskWatch{node: n, log: n.wal, logger: n.log, limit: o.SyncTimeout}
 	n.relays = newRelays(n)
 	n.control, n.roster, n.steward = newControl(n), newRoster(n), newSteward(n)
+	n.pulse = newPulse(n)
 	n.workers = newWorkers(n)
 	n.appender = newAppender(n)
 	if err := n.openTransport(); err != nil {
@@ -545,6 +547,8 @@ func (h handler) HandleRequest(from, group uint64, kind transport.Kind, payload 
 		if g := h.node.Group(group); g != nil {
 			err = g.handleMend(from, kind, payload)
 		}
+	case kindRest, kindStir, kindBeat:
+		err = h.node.hear(from, kind, payload)
 	default:
 		err = fmt.Errorf("node: frame of unknown kind %d", kind)
 	}

@@ -137,6 +137,13 @@ func (s *snapshots) unpin(r *replica.Replica) {
 	}
 }
 
+// pinned reports whether a peer is being brought up to a snapshot.
+func (s *snapshots) pinned() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.mu.pins) > 0
+}
+
 // unpinned returns the highest index up to which the log may be truncated, at most index.
 func (s *snapshots) unpinned(index uint64) uint64 {
 	s.mu.Lock()

@@ -14,6 +14,7 @@ type Status struct {
 	SnapshotIndex uint64 `json:"snapshot_index"`
 	SnapshotBytes int64  `json:"snapshot_bytes"`   // of the newest snapshot
 	Inflight      int64  `json:"inflight"`         // commands admitted and not finished
+	Resting       bool   `json:"resting"`          // idle: it costs nothing until something is asked
 	Failed        string `json:"failed,omitempty"` // why the group stopped on this node
 	// Absent says why this node has no part in the group, and what to do: it was removed, it is
 	// refused, or it waits to be added. Ready returns the same as an error.

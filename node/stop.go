@@ -46,6 +46,7 @@ func (g *Group) halt() {
 	g.removed.Store(true)
 	g.failOnce.Do(func() {
 		g.failed.Store(new("the group was removed"))
+		g.admission.group.end()
 		g.apply.put(applyTask{stop: true})
 		g.admission.group.end()
 	})

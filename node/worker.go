@@ -21,10 +21,11 @@ type worker struct {
 		runnable []*Group // have something in their inbox
 	}
 	// The rest is the loop's own.
-	spare   []*Group // the slice runnable is swapped with
-	awake   []*Group // get ticks; each group knows its place
-	waiting []*Group // had no room in the Ready channel
-	holding holding
+	spare    []*Group // the slice runnable is swapped with
+	awake    []*Group // get ticks; each group knows its place
+	waiting  []*Group // had no room in the Ready channel
+	holding  holding
+	whispers whispers
 
 	// unread counts the Readys this worker has put into the Ready channel and the log writer has
 	// not taken out: at most quota, so that putting one never blocks.
@@ -43,7 +44,9 @@ func newWorkers(n *Node) []*worker {
 	for i := range workers {
 		workers[i] = &worker{node: n, first: i == 0, quota: int64(cap(n.ready) / len(workers)),
 			wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
-			holding: newHolding()}
+			holding: newHolding(),
+			whispers: whispers{rests: map[uint64][]byte{}, stirs: map[uint64][]byte{},
+				resting: map[uint64][]*Group{}}}
 	}
 	return workers
 }
@@ -110,6 +113,7 @@ func (w *worker) run() {
 				g.resume()
 			}
 		}
+		w.tellWhispers()
 		w.node.slow(StageLoop, 0, begun)
 	}
 }
@@ -120,6 +124,7 @@ func (w *worker) tickAll() {
 	if w.first {
 		w.node.relays.expire()
 		w.node.disk.look()
+		w.node.pulse.tick()
 	}
 	hung := w.node.disk.hangs.Load()
 	for i := len(w.awake) - 1; i >= 0; i-- {
