@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -233,8 +234,9 @@ func (g *Group) absence() error {
 		return fmt.Errorf("%w: %s", ErrRefused, why)
 	}
 	if g.begun.Load() && len(g.apply.directory.Load().State.GetVoters()) == 0 {
-		return fmt.Errorf("%w: group %d: add this node as %d: connect member add", ErrNotAdded,
-			g.id, self)
+		own, _ := g.node.options.member(self)
+		return fmt.Errorf("%w: group %d does not have node %d yet: connect member add %s --admin "+
+			"HOST:PORT of a member", ErrNotAdded, g.id, self, cmp.Or(own.adminAddress(), "HOST:PORT"))
 	}
 	return nil
 }
