@@ -60,6 +60,7 @@ func (g *group) begin(fence uint64) error {
 		Storage:        &storage{Group: g.wal, g: g, hardState: state, confState: g.apply.stage.Position().Members},
 		Applied:        g.apply.applied,
 		Version:        g.apply.stage.Directory().Version,
+		Lease:          g.lease(),
 		Begins:         begins && fence == 0,
 		EntryBytes:     c.entryBytes,
 		InflightBytes:  c.inflightBytes,

@@ -16,6 +16,7 @@ type call struct {
 	system  bool
 	place   *inSession // of a command in its session; nil without one
 	stale   bool       // a read that asks nobody
+	fresh   replica.Freshness
 	relay   *relay
 	retry   bool // tried again when a change of leader has surely lost it (Propose, not Go)
 	result  node.Result
@@ -63,8 +64,7 @@ func (c *call) Release() {
 func (c *call) Withdrawn() bool { return c.state == callAbandoned }
 func (c *call) Local() bool     { return c.relay != nil }
 
-// Freshness is that of linearizable reads; those that ask nobody never get to a core.
-func (c *call) Freshness() replica.Freshness { return replica.Freshness{} }
+func (c *call) Freshness() replica.Freshness { return c.fresh }
 
 // finish ends an admitted call, or has it sent again when it is of a session.
 func (c *call) finish(r node.Result, err error) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/connectraft/connect/internal/apply"
+	"github.com/connectraft/connect/internal/replica"
 	"github.com/connectraft/connect/node"
 )
 
@@ -13,6 +14,8 @@ type op struct {
 	id, group, host uint64
 	key             byte
 	read, stale     bool
+	fresh           replica.Freshness // of a read that is not stale
+	watching        bool              // a watcher's
 	payload         []byte
 	system          bool // opens a session
 	session         *session
@@ -41,6 +44,9 @@ type client struct {
 	sessions []*session // of each group; nil when the client uses none
 	stopped  bool
 }
+
+// readAge is how old the answer to a read with an age may be.
+const readAge = 700 * time.Millisecond
 
 // session is what a client knows of its session of a group.
 type session struct {
@@ -95,6 +101,27 @@ func (o *oracle) begin(host, group uint64, read, stale bool, deadline time.Durat
 	o.send(one, then)
 }
 
+// watcher reads under the lease on its own host, more often than clients do: what a lease lets
+// through shows only for as long as two nodes take themselves for the leader.
+type watcher struct {
+	w    *world
+	host uint64
+	n    int
+}
+
+func (r *watcher) next() {
+	if r.w.healed {
+		return
+	}
+	r.n++
+	conf := &r.w.plan.config
+	one := r.w.oracle.newOp(r.host, uint64(1+r.n%conf.groups), true, false)
+	one.fresh, one.watching = replica.Freshness{Leased: true}, true
+	one.deadline = 2 * conf.tick
+	r.w.oracle.send(one, func(*op) {})
+	r.w.after(conf.tick/2, r.next)
+}
+
 func (o *oracle) newOp(host, group uint64, read, stale bool) *op {
 	r, conf := o.w.rng.client, &o.w.plan.config
 	one := &op{id: uint64(len(o.ops) + 1), group: group, host: host, read: read, stale: stale,
@@ -103,6 +130,11 @@ func (o *oracle) newOp(host, group uint64, read, stale bool) *op {
 	o.open = append(o.open, one)
 	if read {
 		one.payload = []byte{one.key}
+		if conf.leases {
+			// Not drawn, so that a seed has the same plan with leases and without.
+			one.fresh = []replica.Freshness{{}, {Leased: true}, {Leased: true},
+				{MaxAge: readAge}}[one.id%4]
+		}
 	} else {
 		value := make([]byte, r.IntN(conf.valueBytes+1))
 		for i := range value {
@@ -132,6 +164,7 @@ func (o *oracle) send(one *op, then func(*op)) {
 	}
 	one.process = p
 	c := &call{g: p.group(one.group), payload: one.payload, system: one.system, stale: one.stale,
+		fresh: one.fresh,
 		retry: o.w.rng.client.IntN(2) == 0, done: done}
 	if one.place.session != 0 {
 		c.place, c.retry = new(one.place), true

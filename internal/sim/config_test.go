@@ -29,6 +29,7 @@ type config struct {
 	clients, keys, valueBytes   int
 	readPercent                 int
 	think                       time.Duration
+	leases                      bool // some reads ask for a lease or an age, and clocks keep within a tenth
 	deadlineMin, deadlineSpread time.Duration
 }
 
@@ -73,6 +74,15 @@ func drawConfig(r *rand.Rand) config {
 }
 
 func choose[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
+
+// lease is node's Options.lease, 0 in runs whose clocks run at any rate.
+func (c *config) lease() time.Duration {
+	if !c.leases {
+		return 0
+	}
+	d := time.Duration(c.electionTicks-2) * c.tick
+	return d - d/10
+}
 
 // electionTime is the shortest time without a leader after which a follower campaigns.
 func (c *config) electionTime() time.Duration { return time.Duration(c.electionTicks) * c.tick }

@@ -69,6 +69,7 @@ func (k faultKind) String() string {
 func drawPlan(seed uint64, length time.Duration, only ...faultKind) plan {
 	r := newSources(seed).plan
 	p := plan{config: drawConfig(r), length: length}
+	p.config.leases = seed%2 == 0
 	if only != nil {
 		p.config.replicas = 3
 	}
@@ -160,7 +161,11 @@ func (w *world) injectClock(f fault, h *host, r *rand.Rand) {
 	case faultPause:
 		h.pausedUntil = max(h.pausedUntil, w.now+int64(f.lasts))
 	case faultRate:
-		h.setClock([]float64{0.5, 0.8, 0.99, 1.01, 1.25, 2}[r.IntN(6)], 0)
+		rate := []float64{0.5, 0.8, 0.99, 1.01, 1.25, 2}[r.IntN(6)]
+		if w.plan.config.leases {
+			rate = min(max(rate, 0.96), 1.04)
+		}
+		h.setClock(rate, 0)
 		w.after(f.lasts, func() { h.setClock(1, 0) })
 	case faultJump:
 		h.setClock(h.rate, time.Duration(r.Int64N(int64(20*time.Second)))-10*time.Second)

@@ -16,6 +16,10 @@ func (o *oracle) checkAnswer(op *op) {
 	switch {
 	case op.system: // opens a session, and is not in the state
 	case op.read && op.outcome == node.Applied:
+		if op.fresh.MaxAge != 0 && !op.stale {
+			// The host measures the age with its own clock.
+			op.floor = g.floorAt(op.began - int64(op.fresh.MaxAge)*105/100)
+		}
 		if !op.stale && op.result.Index < op.floor {
 			o.w.violated("linearizability", "a read of group %d on node %d answers from entry %d; "+
 				"entry %d was acknowledged before it began", op.group, op.host, op.result.Index, op.floor)
@@ -25,8 +29,8 @@ func (o *oracle) checkAnswer(op *op) {
 			o.w.violated("linearizability", "a read of group %d on node %d at entry %d answers %x, "+
 				"the log gives %x", op.group, op.host, op.result.Index, op.result.Answer, want)
 		}
-		if !op.stale {
-			g.floor = max(g.floor, op.result.Index)
+		if !op.stale && op.fresh.MaxAge == 0 {
+			g.told(op.result.Index)
 		}
 	case op.read:
 	case op.outcome == node.Applied:
@@ -44,7 +48,7 @@ func (o *oracle) checkAnswer(op *op) {
 			o.w.violated("linearizability", "command %d of group %d at entry %d was answered %x, the "+
 				"log gives %x", op.id, op.group, op.index, op.result.Answer, op.reference)
 		}
-		g.floor = max(g.floor, op.index)
+		g.told(op.index)
 	case op.outcome == node.NotApplied && op.index != 0:
 		o.w.violated("outcome", "the client of command %d of group %d is told that it is not applied "+
 			"(%v), the log has it at %d", op.id, op.group, op.err, op.index)

@@ -46,6 +46,7 @@ const (
 	anyCluster
 	ignoreSessions
 	forgetSessions
+	longLease
 	mutants
 )
 
@@ -60,6 +61,7 @@ func (m mutant) String() string {
 		"log truncated before the snapshot is durable", "replicated time missing in snapshots",
 		"unknown told as not applied", "wiped node under its old identity",
 		"log of another cluster accepted", "sessions ignored", "sessions missing in snapshots",
+		"lease longer than the promise",
 	}[m]
 }
 
@@ -164,10 +166,21 @@ func (m mutant) needs() []faultKind {
 		return []faultKind{faultWipe, faultIsolate, faultOneWay, faultKill}
 	case retryUnknown:
 		return []faultKind{faultIsolate, faultSplit, faultOneWay, faultPause}
+	case longLease:
+		return []faultKind{faultIsolate, faultOneWay}
 	case forgetSnapshotReport:
 		return []faultKind{faultOutage, faultKill, faultOneWay, faultKill}
 	}
 	return nil
+}
+
+// lease is that of the plan.
+func (g *group) lease() time.Duration {
+	lease := g.w.plan.config.lease()
+	if g.w.is(longLease) {
+		lease *= 3
+	}
+	return lease
 }
 
 // catchSeeds is how many seeds a mutant may survive.

@@ -2,6 +2,8 @@ package sim_test
 
 import (
 	"bytes"
+	"cmp"
+	"slices"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 
@@ -36,11 +38,37 @@ type groupOracle struct {
 	states        []uint64        // hash of the state behind each committed entry
 	cells         map[byte][]past // every cell a key ever had
 	floor         uint64          // the highest index that a client has been told
+	floors        []floor         // what it was from when on
 }
 
 type payload struct {
 	kind pb.EntryType
 	data []byte
+}
+
+// floor is the highest index that a client has been told, from a time on.
+type floor struct {
+	at    int64
+	index uint64
+}
+
+// told raises the floor: a client knows of an index.
+func (o *groupOracle) told(index uint64) {
+	if index > o.floor {
+		o.floor = index
+		o.floors = append(o.floors, floor{o.w.now, index})
+	}
+}
+
+// floorAt is what the floor was at a time.
+func (o *groupOracle) floorAt(at int64) uint64 {
+	i, _ := slices.BinarySearchFunc(o.floors, at+1, func(f floor, at int64) int {
+		return cmp.Compare(f.at, at)
+	})
+	if i == 0 {
+		return 0
+	}
+	return o.floors[i-1].index
 }
 
 // past is the cell that a key had from an index on.

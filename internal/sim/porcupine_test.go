@@ -54,13 +54,18 @@ func leave(state string, in called) string {
 	return string(binary.LittleEndian.AppendUint64(nil, version+1)) + value + in.value
 }
 
+// toExplain reports whether an operation is one that porcupine explains: linearizable, and of a client.
+func (one *op) toExplain() bool {
+	return !one.stale && one.fresh.MaxAge == 0 && !one.watching
+}
+
 // checkHistory asks porcupine about every key. A command whose fate its client did not learn counts
 // from its beginning on if the log has it, and not at all otherwise.
 func (o *oracle) checkHistory() {
 	for _, g := range o.groups {
 		histories := map[byte][]porcupine.Operation{}
 		for _, one := range o.ops {
-			if one.group != g.id || one.stale || one.system || !one.ended {
+			if one.group != g.id || one.system || !one.ended || !one.toExplain() {
 				continue
 			}
 			if h, ok := one.history(); ok {

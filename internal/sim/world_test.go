@@ -111,6 +111,11 @@ func (w *world) safety() {
 		w.people = append(w.people, c)
 		w.after(w.between(0, time.Second), c.next)
 	}
+	if w.plan.config.leases {
+		for _, h := range w.hosts {
+			w.after(time.Second, (&watcher{w: w, host: h.id}).next)
+		}
+	}
 	for _, f := range w.plan.faults {
 		w.at(int64(f.at), func() {
 			if !w.healed {
