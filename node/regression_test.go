@@ -240,10 +240,10 @@ func TestBrokenQueryEndsItsReadOnce(t *testing.T) {
 // follower that has marked its log with a leader's snapshot and has not restored it yet applies
 // what came before. A snapshot of its own that is due then must not stop the group.
 func TestMistake12SnapshotRemovedWhileItWaits(t *testing.T) {
-	release := make(chan struct{})
+	release := map[string]chan struct{}{"a": make(chan struct{}), "b": make(chan struct{})}
 	n, p := besideFakeLeader(t, func(o *node.Options) { o.SnapshotEntries = 1 })
-	g, err := n.StartGroup(1, &scripted{apply: func([]byte) ([]byte, error) {
-		<-release
+	g, err := n.StartGroup(1, &scripted{apply: func(command []byte) ([]byte, error) {
+		<-release[string(command)]
 		return nil, nil
 	}})
 	if err != nil {
@@ -254,6 +254,10 @@ func TestMistake12SnapshotRemovedWhileItWaits(t *testing.T) {
 		To: new(uint64(1)), Term: new(uint64(2)), LogTerm: new(uint64(1)), Index: new(uint64(1)),
 		Entries: []*pb.Entry{packed(2, "a")}, Commit: new(uint64(2))}})
 	eventually(t, "entry 2 is committed", func() bool { return g.Status().Commit == 2 })
+	p.SendRaft(1, 1, []*pb.Message{{Type: pb.MsgApp.Enum(), From: new(uint64(2)),
+		To: new(uint64(1)), Term: new(uint64(2)), LogTerm: new(uint64(2)), Index: new(uint64(2)),
+		Entries: []*pb.Entry{packed(3, "b")}, Commit: new(uint64(3))}})
+	eventually(t, "entry 3 is committed", func() bool { return g.Status().Commit == 3 })
 
 	store, err := snap.Open(filepath.Join(t.TempDir(), "snap"), snap.Options{})
 	if err != nil {
@@ -289,7 +293,9 @@ func TestMistake12SnapshotRemovedWhileItWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the log is marked", func() bool { return g.Status().FirstIndex == 101 })
-	close(release)
+	close(release["a"])
+	eventually(t, "its own snapshot is there", func() bool { return g.Status().SnapshotIndex == 2 })
+	close(release["b"])
 	eventually(t, "the snapshot is restored or the group has stopped", func() bool {
 		s := g.Status()
 		return s.Applied == 100 || s.Failed != ""
