@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -45,6 +47,8 @@ too.`}
 	})
 }
 
+var errEnded = errors.New("it stops, or has too many readers")
+
 // follower prints the events of several members.
 type follower struct {
 	*cluster
@@ -66,7 +70,7 @@ func (f *follower) follow(ctx context.Context, answers []answer) {
 		f.running.Go(func() {
 			err := f.stream(ctx, http.MethodGet, address, "/v1/events", nil, f.print)
 			if ctx.Err() == nil {
-				f.say("member %d: no more events: %v", id, err)
+				f.say("member %d: no more events: %v", id, cmp.Or(err, errEnded))
 			}
 			f.mu.Lock()
 			defer f.mu.Unlock()
