@@ -294,6 +294,11 @@ func TestRemovalThatLosesTheQuorumIsRefused(t *testing.T) {
 	slices.Sort(want)
 	wantMembers(t, m, want, nil)
 	c.add(leader, 1)
+	// It does not know that, and is told.
+	c.start(others[0])
+	c.within("the removed node knows it", func() bool {
+		return errors.Is(c.groups[others[0]].Ready(), node.ErrRemoved)
+	})
 }
 
 func TestRemovedLeaderHandsOver(t *testing.T) {
@@ -343,7 +348,8 @@ func TestAllVotersAreReplaced(t *testing.T) {
 	}
 }
 
-// A node whose directory was lost is refused under its id, and says so; a new one takes its place.
+// A node whose directory was lost is refused under its id, and says so; a new one takes its place, at
+// the same address.
 func TestWipedNodeIsRefusedAndReplaced(t *testing.T) {
 	c := newTestCluster(t, 3, nil)
 	c.ready()
@@ -374,7 +380,9 @@ func TestWipedNodeIsRefusedAndReplaced(t *testing.T) {
 	// What the lost node had acknowledged, the leader has; the late one makes the majority.
 	c.stop(lost)
 	c.start(late)
-	m := c.change(c.leader(), node.Change{Add: []node.Member{c.join(4)}, Remove: []uint64{lost}})
+	c.joining[4] = node.Member{ID: 4, Address: c.options.Members[lost-1].Address}
+	c.start(4)
+	m := c.change(late, node.Change{Add: []node.Member{c.joining[4]}, Remove: []uint64{lost}})
 	if len(m.Voters) != 3 || slices.Contains(ids(m.Voters), lost) {
 		t.Errorf("members: %s", &m)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
@@ -32,7 +33,10 @@ func (c *memberChange) end(err error, isUnknown bool) {
 	case err != nil:
 		err = fromCore(err)
 	}
-	c.done <- err
+	select {
+	case c.done <- err:
+	default: // it has ended before
+	}
 }
 
 // serveChange makes one change as the leader, and returns when it is applied here.
@@ -60,7 +64,7 @@ func (g *Group) serveChange(ctx context.Context, r controlRequest) error {
 	if len(members) > 0 {
 		conf.Context = apply.AppendMembers(nil, members)
 	}
-	if err := g.checkConnected(r.Steps); err != nil {
+	if err := g.awaitConnected(ctx, r.Steps); err != nil {
 		return err
 	}
 	c := &memberChange{conf: conf, version: r.Version, done: make(chan error, 1)}
@@ -71,6 +75,24 @@ func (g *Group) serveChange(ctx context.Context, r controlRequest) error {
 		return ErrClosed
 	}
 	return g.await(ctx, c.done)
+}
+
+// awaitConnected gives connections that have just broken an election timeout to come back.
+func (g *Group) awaitConnected(ctx context.Context, steps []memberStep) error {
+	deadline := time.Now().Add(g.node.electionTimeout())
+	for {
+		err := g.checkConnected(steps)
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		timer := time.NewTimer(g.node.options.Tick)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+	}
 }
 
 // checkConnected refuses a change of the voters behind which no majority of them would be connected to
