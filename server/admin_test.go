@@ -65,6 +65,8 @@ func TestAdmin(t *testing.T) {
 		`connect_connections 1`,
 		`connect_raft_is_leader{group="1"} 1`,
 		`connect_log_full 0`,
+		`connect_raft_voters{group="1"} 1`,
+		`connect_raft_ready{group="1"} 1`,
 	} {
 		if !strings.Contains(metrics, want+"\n") {
 			t.Errorf("no %s in /metrics", want)

@@ -9,7 +9,10 @@ import (
 )
 
 // nodeCollector reads what raft, the log and the transport count at the moment of a scrape.
-type nodeCollector struct{ node *node.Node }
+type nodeCollector struct {
+	node *node.Node
+	dir  string // of its data
+}
 
 var _ prometheus.Collector = nodeCollector{}
 
@@ -20,6 +23,7 @@ func (c nodeCollector) Describe(chan<- *prometheus.Desc) {}
 func (c nodeCollector) Collect(metrics chan<- prometheus.Metric) {
 	for _, g := range c.node.Groups() {
 		collectGroup(g.Status(), metrics)
+		collectMembers(g, metrics)
 	}
 	c.collectLog(metrics)
 	c.collectPeers(metrics)
@@ -40,10 +44,23 @@ func collectGroup(s node.Status, metrics chan<- prometheus.Metric) {
 		"Last entry in the log of this node.", float64(s.LastIndex))
 	label.gauge("connect_raft_snapshot_index",
 		"Last entry in the newest snapshot of this node.", float64(s.SnapshotIndex))
+	label.gauge("connect_raft_snapshot_bytes", "Size of the newest snapshot of this node.",
+		float64(s.SnapshotBytes))
 	label.gauge("connect_raft_inflight_commands",
 		"Commands admitted on this node and not finished.", float64(s.Inflight))
 	label.gauge("connect_raft_failed",
 		"1 when the group stopped on this node; /status says why.", zeroOrOne(s.Failed != ""))
+}
+
+func collectMembers(g *node.Group, metrics chan<- prometheus.Metric) {
+	label := sample{metrics, "group", strconv.FormatUint(g.ID(), 10)}
+	membership := g.Membership()
+	label.gauge("connect_raft_voters", "Members with a vote, as far as this node knows.",
+		float64(len(membership.Voters)))
+	label.gauge("connect_raft_learners", "Members without a vote, as far as this node knows.",
+		float64(len(membership.Learners)))
+	label.gauge("connect_raft_ready", "1 while the group serves on this node; /readyz says why not.",
+		zeroOrOne(g.Ready() == nil))
 }
 
 func (c nodeCollector) collectLog(metrics chan<- prometheus.Metric) {
@@ -54,6 +71,10 @@ func (c nodeCollector) collectLog(metrics chan<- prometheus.Metric) {
 		"Bytes of entries in the log that groups still need.", float64(s.LiveBytes))
 	plain.gauge("connect_log_full", "1 while the disk has no room for more of the log.",
 		zeroOrOne(s.Full))
+	if disk := diskOf(c.dir); disk.FreeBytes >= 0 {
+		plain.gauge("connect_disk_free_bytes", "Room on the file system of the data directory.",
+			float64(disk.FreeBytes))
+	}
 	plain.counter("connect_log_syncs_total", "Syncs of the log.", float64(s.Syncs))
 	plain.counter("connect_log_sync_seconds_total", "Time spent in syncs of the log.",
 		s.SyncTime.Seconds())

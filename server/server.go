@@ -93,7 +93,7 @@ func (s *Server) open() error {
 	if s.group, err = s.node.StartGroup(groupID, machine); err != nil {
 		return err
 	}
-	s.metrics.registry.MustRegister(nodeCollector{s.node})
+	s.metrics.registry.MustRegister(nodeCollector{s.node, s.config.Node.Data})
 	s.clients.start()
 	s.admin.start()
 	return nil
