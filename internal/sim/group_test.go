@@ -25,6 +25,7 @@ type group struct {
 	scheduled bool
 	retries   []replica.Proposal
 	waits     bool
+	holds     bool // its core holds commit indexes back
 	apply     *applier
 	snaps     *snapshots
 	hardState wal.State
@@ -166,6 +167,27 @@ func (g *group) collect() {
 		}
 		g.carry(g.core.Ready(g.p.h.local(), g.p.h.mono()))
 	}
+	if g.core.Holding() && !g.holds {
+		g.holds = true
+		g.p.after(commitDelay, func() {
+			g.flush()
+			g.check()
+		})
+	}
+}
+
+// commitDelay is that of node/holding.go.
+const commitDelay = 5 * time.Millisecond
+
+// flush is Group.flush.
+func (g *group) flush() {
+	g.holds = false
+	if g.failed != nil {
+		return
+	}
+	defer g.recoverPanic("event loop")
+	g.core.Flush()
+	g.collect()
 }
 
 // resume is Group.resume.
