@@ -202,14 +202,7 @@ func (a *appender) deliver() {
 // deliver hands out the responses of an append that is durable: those to peers to the transport,
 // those to the core into the inbox.
 func (g *Group) deliver(done *replica.Append) {
-	own := done.Responses[:0:0]
-	for i, m := range done.Responses {
-		if m.GetTo() == g.node.options.ID {
-			own = append(own, m)
-		} else {
-			g.send(done.Responses[i : i+1])
-		}
-	}
+	own := g.answer(done.Responses)
 	appended := min(len(done.Entries), 1)
 	if done.Snapshot == nil && g.restoring.Load() == 0 {
 		if len(own) > 0 || appended > 0 {
@@ -223,6 +216,28 @@ func (g *Group) deliver(done *replica.Append) {
 		g.restoring.Add(1)
 	}
 	g.apply.put(applyTask{restore: done.Snapshot, acks: own, appended: appended})
+}
+
+// answer sends responses to peers and returns those to the core. Raft puts these behind each other, so
+// that they are a part of the slice.
+func (g *Group) answer(responses []*pb.Message) (own []*pb.Message) {
+	for len(responses) > 0 {
+		mine, n := responses[0].GetTo() == g.node.options.ID, 1
+		for n < len(responses) && (responses[n].GetTo() == g.node.options.ID) == mine {
+			n++
+		}
+		part := responses[:n:n]
+		switch {
+		case !mine:
+			g.send(part)
+		case own == nil:
+			own = part
+		default:
+			own = append(own, part...)
+		}
+		responses = responses[n:]
+	}
+	return own
 }
 
 // drain keeps the Ready channel moving after the log has failed: nothing in it is answered, so no

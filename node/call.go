@@ -109,6 +109,11 @@ func (c *Call) end(r Result, err error) {
 // Wait returns the outcome of the call. When ctx ends first the error tells which: a call that was
 // not given to the log yet is withdrawn (NotApplied), any other is Unknown.
 func (c *Call) Wait(ctx context.Context) (Result, error) {
+	left := ctx.Done()
+	if left == nil {
+		<-c.done
+		return c.result, c.err
+	}
 	select {
 	case <-c.done:
 		return c.result, c.err
@@ -117,7 +122,7 @@ func (c *Call) Wait(ctx context.Context) (Result, error) {
 	select {
 	case <-c.done:
 		return c.result, c.err
-	case <-ctx.Done():
+	case <-left:
 	}
 	for {
 		if c.state.CompareAndSwap(callQueued, callAbandoned) {

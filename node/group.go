@@ -38,6 +38,7 @@ type Group struct {
 	retries []replica.Proposal // the worker's: go to the core again at the next tick
 	waits   bool               // the worker's: on its list of those without room
 	holds   bool               // the worker's: on its list of those whose cores hold something back
+	defers  deferral           // the worker's: what it has told the inbox
 	fault   error              // the worker's: what the core reported last
 	place   int                // the worker's: among those that get ticks, from 1; 0 = gets none
 	ending  func()             // the worker's: to be called when all before it is in the log
@@ -65,52 +66,6 @@ type Group struct {
 	removed  atomic.Bool            // the group is no more
 	failOnce sync.Once
 	failed   atomic.Pointer[string]
-}
-
-// inbox is what a group's next turn begins with.
-type inbox struct {
-	sync.Mutex
-	contents
-	ended bool // the node is closed: nothing is taken any more
-}
-
-type contents struct {
-	calls    []replica.Proposal
-	reads    []replica.Read
-	messages []received
-	acks     []*pb.Message      // storage responses to the core itself
-	appended int                // appends of new entries that became durable
-	retries  []replica.Proposal // go to the core again at the next tick
-	events   []func(*replica.Replica)
-	start    *replica.Replica // the core of a group that begins
-	whispers []whisper
-	ending   func() // see Group.ending
-}
-
-type received struct {
-	from uint64
-	m    *pb.Message
-}
-
-// post puts something into the inbox and schedules a turn. It reports false when the node is closed.
-func (g *Group) post(put func(*contents)) bool {
-	g.inbox.Lock()
-	ended := g.inbox.ended
-	if !ended {
-		put(&g.inbox.contents)
-	}
-	g.inbox.Unlock()
-	g.worker.schedule(g)
-	return !ended
-}
-
-// empty takes everything out of the inbox; with end nothing comes in any more.
-func (g *Group) empty(end bool) contents {
-	g.inbox.Lock()
-	defer g.inbox.Unlock()
-	in := g.inbox.contents
-	g.inbox.contents, g.inbox.ended = contents{}, end
-	return in
 }
 
 // Go queues a command for the log and returns at once. The command's memory passes to the node.
@@ -144,7 +99,7 @@ func (g *Group) run(ctx context.Context, c *Call) (Result, error) {
 
 // queue puts an admitted command into the inbox.
 func (g *Group) queue(c *Call) *Call {
-	if !g.post(func(in *contents) { in.calls = append(in.calls, c) }) {
+	if !g.postCall(c) {
 		c.finish(Result{}, ErrClosed)
 	}
 	return c
@@ -246,6 +201,7 @@ func (g *Group) turn() {
 		g.worker.add(g)
 	}
 	if g.failed.Load() != nil {
+		g.setDeferral(deferral{})
 		g.refuse(in)
 		g.leave(in.ending)
 		return
@@ -278,6 +234,7 @@ func (g *Group) turn() {
 	}
 	g.collect()
 	g.agree(in.whispers)
+	g.reuse(in)
 }
 
 // drop notes a message that the core has refused, once for each kind of refusal in a row.
@@ -300,7 +257,10 @@ func (g *Group) drop(r received, err error) {
 // tick runs on the worker, once for each tick of the clock. While the disk hangs a leader hands over
 // and anybody else stands still, because an election needs a tick to begin.
 func (g *Group) tick(diskHung bool) {
-	if g.failed.Load() != nil {
+	if g.defers != (deferral{}) {
+		g.turn() // nothing is deferred for longer than a tick
+	}
+	if g.core == nil || g.failed.Load() != nil {
 		return
 	}
 	defer g.recoverPanic("event loop")
@@ -335,7 +295,7 @@ func (g *Group) collect() {
 	for g.core.HasReady() && g.failed.Load() == nil {
 		if !g.worker.room() {
 			g.awaitRoom()
-			return
+			break
 		}
 		now := time.Now()
 		g.carry(g.core.Ready(now.UnixNano(), int64(now.Sub(g.node.started))))
@@ -343,6 +303,7 @@ func (g *Group) collect() {
 	if g.core.Holding() {
 		g.worker.holding.add(g)
 	}
+	g.setDeferral(deferral{calls: g.core.Saturated(), reads: g.core.Confirming()})
 }
 
 // awaitRoom has resume called when the Ready channel has room again.

@@ -88,7 +88,7 @@ func (g *Group) queueRead(c *Call) *Call {
 		taken = g.apply.put(applyTask{reads: []replica.ReadRound{
 			{Index: c.level.index, Reads: []replica.Read{c}}}})
 	} else {
-		taken = g.post(func(in *contents) { in.reads = append(in.reads, c) })
+		taken = g.postRead(c)
 	}
 	if !taken {
 		c.finish(Result{}, ErrClosed)

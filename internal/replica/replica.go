@@ -281,6 +281,15 @@ func (r *Replica) Campaign() error {
 	return r.rn.Campaign()
 }
 
+// Saturated reports whether commands would only wait now, until an append is acknowledged.
+func (r *Replica) Saturated() bool {
+	return r.role == raft.StateLeader && r.ahead >= r.config.AppendsAhead
+}
+
+// Confirming reports whether reads that need a round of their own would only wait now, until the round
+// under way has ended.
+func (r *Replica) Confirming() bool { return r.reads.open }
+
 // HasReady reports whether Ready has anything to hand out.
 func (r *Replica) HasReady() bool {
 	return r.rn.HasReady() || len(r.reads.arrived) > 0 || r.reads.startable(r.reader()) ||
