@@ -44,7 +44,11 @@ type Call struct {
 }
 
 func newCall(g *Group, payload []byte) *Call {
-	return &Call{group: g, payload: payload, done: make(chan struct{}, 1)}
+	done, _ := g.node.signals.Get().(chan struct{})
+	if done == nil {
+		done = make(chan struct{}, 1)
+	}
+	return &Call{group: g, payload: payload, done: done}
 }
 
 // newSystemCall makes a call of a command that is not for the state machine. Such commands may be
@@ -112,16 +116,16 @@ func (c *Call) Wait(ctx context.Context) (Result, error) {
 	left := ctx.Done()
 	if left == nil {
 		<-c.done
-		return c.result, c.err
+		return c.ended()
 	}
 	select {
 	case <-c.done:
-		return c.result, c.err
+		return c.ended()
 	default:
 	}
 	select {
 	case <-c.done:
-		return c.result, c.err
+		return c.ended()
 	case <-left:
 	}
 	for {
@@ -133,4 +137,11 @@ func (c *Call) Wait(ctx context.Context) (Result, error) {
 			return Result{}, unknown(context.Cause(ctx).Error())
 		}
 	}
+}
+
+// ended returns the outcome of a call that has ended, whose channel nobody uses any more.
+func (c *Call) ended() (Result, error) {
+	c.group.node.signals.Put(c.done)
+	c.done = nil
+	return c.result, c.err
 }

@@ -41,6 +41,7 @@ type Node struct {
 	appender  *appender
 	joint     joint
 	relays    *relays
+	signals   sync.Pool // channels of calls that have ended
 	control   *control
 	roster    *roster
 	steward   *steward
