@@ -165,10 +165,7 @@ const maxEntriesAtOnce = 16
 // pack builds entries of at most EntryBytes from the queue, a bounded number at a time.
 func (r *Replica) pack(now int64, out *Ready) (entries []*pb.Entry, packed []*Batch) {
 	for len(r.queue) > 0 && len(entries) < maxEntriesAtOnce {
-		n, size := prefix(r.queue, r.config.EntryBytes)
-		batch, data := packOne(r.queue[:n], size, now, out)
-		r.queue = r.queue[n:]
-		if batch != nil {
+		if batch, data := r.packOne(now, out); batch != nil {
 			entries = append(entries, &pb.Entry{Data: data})
 			packed = append(packed, batch)
 		}
@@ -179,45 +176,42 @@ func (r *Replica) pack(now int64, out *Ready) (entries []*pb.Entry, packed []*Ba
 	return entries, packed
 }
 
-// prefix finds how many commands fit one entry, at least one, and their packed size.
-func prefix(queue []Proposal, limit int) (n, size int) {
-	for n < len(queue) {
-		need := queue[n].Command().Size()
-		if n > 0 && size+need > limit {
+// packOne packs as many commands of the queue as fit one entry, at least one, and none that was
+// withdrawn. The batch is nil when nothing is left of them.
+func (r *Replica) packOne(now int64, out *Ready) (*Batch, []byte) {
+	var p packer
+	var withdrawn []Proposal
+	queue, limit := r.queue, r.config.EntryBytes
+	taken, kept, size := 0, 0, 0
+	for ; taken < len(queue); taken++ {
+		command := queue[taken].Command()
+		need := command.Size()
+		if kept > 0 && size+need > limit {
 			break
 		}
-		size += need
-		n++
-	}
-	return n, size
-}
-
-// packOne packs proposals into one entry, without those that were withdrawn meanwhile. The batch is
-// nil when nothing is left.
-func packOne(proposals []Proposal, size int, now int64, out *Ready) (*Batch, []byte) {
-	var p packer
-	p.begin(size, now)
-	kept := 0
-	var withdrawn []Proposal
-	for i, proposal := range proposals {
-		if !proposal.Take() {
-			withdrawn = append(withdrawn, proposal)
+		if !queue[taken].Take() {
+			withdrawn = append(withdrawn, queue[taken])
 			continue
 		}
-		p.add(proposal.Command())
-		if kept < i { // a pointer that stays where it is costs the collector nothing
-			proposals[kept] = proposal
+		if kept == 0 { // commands that wait together are mostly of one size
+			p.begin(max(need, min(limit, need*(len(queue)-taken))), now)
+		}
+		p.add(command)
+		size += need
+		if kept < taken { // a pointer that stays where it is costs the collector nothing
+			queue[kept] = queue[taken]
 		}
 		kept++
 	}
+	r.queue = queue[taken:]
 	if withdrawn != nil {
 		out.Lost = append(out.Lost, Lost{Proposals: withdrawn, Err: ErrWithdrawn})
 	}
 	if kept == 0 {
 		return nil, nil
 	}
-	clear(proposals[kept:])
-	return &Batch{Proposals: proposals[:kept]}, p.finish(kept)
+	clear(queue[kept:taken])
+	return &Batch{Proposals: queue[:kept:kept]}, p.finish(kept)
 }
 
 // putBack ends a proposal that raft dropped as a whole. Over the limit on uncommitted bytes its
