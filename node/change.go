@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Change is everything that is to become different in the membership of a group. To replace a node is
-// to Add the new one and to Remove the old one in one Change.
+// Change is everything that is to become different in the membership of a group. To replace a node
+// is to Add the new one and to Remove the old one in one Change.
 type Change struct {
 	// Version is that of the Membership the change was decided on; 0 = whatever it is now.
 	Version uint64
@@ -93,8 +93,8 @@ func (e *ChangeError) Unwrap() error { return e.Err }
 // before. progress, unless nil, is called from this goroutine at every look at the state.
 //
 // With a Version the change is refused with ErrConflict when the membership is another one. What
-// another change does meanwhile is taken into account, unless it contradicts: then it is ErrConflict
-// as well.
+// another change does meanwhile is taken into account, unless it contradicts: then it is
+// ErrConflict as well.
 func (g *Group) Change(ctx context.Context, c Change, progress func(ChangeProgress)) (Membership,
 	error) {
 	o := &operation{group: g, change: c, report: progress, seen: map[uint64]bool{},

@@ -34,6 +34,7 @@ const (
 
 // What is asked, in controlRequest.Ask.
 const (
+	askMembers  = "members"  // who the node knows to be a member; it does not end a rest
 	askLook     = "look"     // what the node knows of the members, and of how far they are if it leads
 	askChange   = "change"   // make one change of the configuration
 	askTransfer = "transfer" // hand the leadership over
@@ -277,6 +278,9 @@ func (c *control) serve(ctx context.Context, g *Group, r controlRequest) (contro
 	}
 	var err error
 	switch r.Ask {
+	case askMembers:
+		now := g.Membership()
+		return controlAnswer{Now: &now}, nil
 	case askLook:
 	case askChange:
 		err = g.serveChange(ctx, r)

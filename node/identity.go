@@ -17,12 +17,13 @@ func (n *Node) electionTimeout() time.Duration {
 
 func compareIDs(a, b uint64) int { return cmp.Compare(a, b) }
 
-// A node is its id and its incarnation: the number drawn when its data directory was made. The lowest
-// group's leader registers in the directory which incarnation each member has, and AdmitPeer refuses
-// a member that comes with another one: its directory was lost, and with it what it has promised, so
-// only a new member under a new id can take its place. A voter that was added is registered in the
-// entry that gives it its vote. One of the first members is registered as soon as it is connected;
-// until then, what cannot be known here is left to the newcomer's questions (mend.go).
+// A node is its id and its incarnation: the number drawn when its data directory was made. The
+// lowest group's leader registers in the directory which incarnation each member has, and
+// AdmitPeer refuses a member that comes with another one: its directory was lost, and with it what
+// it has promised, so only a new member under a new id can take its place. A voter that was added
+// is registered in the entry that gives it its vote. One of the first members is registered as
+// soon as it is connected; until then, what cannot be known here is left to the newcomer's
+// questions (mend.go).
 
 // refusals are the peers that do not take this node, and why.
 type refusals struct {
@@ -178,8 +179,8 @@ func (s *steward) register() {
 	}
 }
 
-// askWhetherGone asks on behalf of groups that have had no leader for long. A node may miss the entry
-// that removes it, because nobody sends it anything any more.
+// askWhetherGone asks on behalf of groups that have had no leader for long. A node may miss the
+// entry that removes it, because nobody sends it anything any more.
 func (s *steward) askWhetherGone() {
 	left := askedAtOnce
 	s.node.groups.each(func(g *Group) {
@@ -206,7 +207,7 @@ func (s *steward) askWhetherGone() {
 		ctx, cancel := context.WithTimeout(s.node.ctx, 5*s.node.options.Tick)
 		defer cancel()
 		to := others[rand.IntN(len(others))]
-		if a, err := s.node.control.ask(ctx, g, to, controlRequest{Ask: askLook}); err == nil {
+		if a, err := s.node.control.ask(ctx, g, to, controlRequest{Ask: askMembers}); err == nil {
 			g.hearGone(to, a.Now)
 		}
 	})

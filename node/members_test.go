@@ -42,8 +42,8 @@ func TestChangesAtOnce(t *testing.T) {
 	})
 }
 
-// The members of two groups differ: a node that leaves one of them stays connected for the other, and
-// knows of which it is a member.
+// The members of two groups differ: a node that leaves one of them stays connected for the other,
+// and knows of which it is a member.
 func TestGroupsHaveMembersOfTheirOwn(t *testing.T) {
 	c := newTestCluster(t, 3, nil)
 	c.ready()
@@ -76,8 +76,8 @@ func TestGroupsHaveMembersOfTheirOwn(t *testing.T) {
 	c.within("node 4 serves the second group", func() bool { return second[4].Ready() == nil })
 }
 
-// A member that was added and has lost the end of its log asks the members of now, which its options
-// do not name.
+// A member that was added and has lost the end of its log asks the members of now, which its
+// options do not name.
 func TestDamagedMemberAsksTheMembersOfNow(t *testing.T) {
 	c := newTestCluster(t, 3, func(o *node.Options) {
 		o.SegmentBytes, o.EntryBytes, o.CommandBytes = 64<<10, 16<<10, 16<<10

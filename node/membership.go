@@ -102,7 +102,8 @@ func (g *Group) Membership() Membership {
 	return g.node.roster.membership(g.apply.directory.Load())
 }
 
-// directoryChanged runs in the apply stage when the members have changed there, and at the beginning.
+// directoryChanged runs in the apply stage when the members have changed there, and at the
+// beginning.
 func (g *Group) directoryChanged(before, d *apply.Directory) {
 	same := g.begun.Load() && sameMembers(before, d)
 	if !same {
@@ -177,9 +178,9 @@ func (n *Node) firstMembers() []Member {
 	return n.options.Members
 }
 
-// hasPeers reports whether there may be others to ask when the log is damaged: the options name some,
-// or a snapshot does. A member that was added was sent a snapshot with itself in it, so whoever grew
-// from one voter has one.
+// hasPeers reports whether there may be others to ask when the log is damaged: the options name
+// some, or a snapshot does. A member that was added was sent a snapshot with itself in it, so
+// whoever grew from one voter has one.
 func (n *Node) hasPeers() bool {
 	if n.options.Join || len(n.options.Members) > 1 {
 		return true

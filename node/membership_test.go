@@ -247,16 +247,20 @@ func TestChangesThatCannotBe(t *testing.T) {
 		change node.Change
 		say    string
 	}{
-		"nothing":              {node.Change{}, "changes nothing"},
-		"no address":           {node.Change{Add: []node.Member{{ID: 4}}}, "no address"},
-		"id 0":                 {node.Change{Remove: []uint64{0}}, "ids are"},
-		"itself":               {node.Change{Add: []node.Member{two}, Remove: []uint64{2}}, "never used again"},
-		"another's address":    {node.Change{Add: []node.Member{{ID: 4, Address: two.Address}}}, "node 2 is at"},
-		"another address":      {node.Change{Add: []node.Member{{ID: 2, Address: "127.0.0.1:1"}}}, "readdress"},
+		"nothing":    {node.Change{}, "changes nothing"},
+		"no address": {node.Change{Add: []node.Member{{ID: 4}}}, "no address"},
+		"id 0":       {node.Change{Remove: []uint64{0}}, "ids are"},
+		"itself": {node.Change{Add: []node.Member{two}, Remove: []uint64{2}},
+			"never used again"},
+		"another's address": {node.Change{Add: []node.Member{{ID: 4, Address: two.Address}}},
+			"node 2 is at"},
+		"another address": {node.Change{Add: []node.Member{{ID: 2, Address: "127.0.0.1:1"}}},
+			"readdress"},
 		"a learner that votes": {node.Change{Learn: []node.Member{two}}, "is a voter"},
 		"an unknown learner":   {node.Change{Promote: []uint64{7}}, "no member"},
-		"an unknown address":   {node.Change{Readdress: []node.Member{{ID: 7, Address: "x:1"}}}, "no member"},
-		"everybody":            {node.Change{Remove: []uint64{1, 2, 3}}, "leaves no voter"},
+		"an unknown address": {node.Change{Readdress: []node.Member{{ID: 7, Address: "x:1"}}},
+			"no member"},
+		"everybody": {node.Change{Remove: []uint64{1, 2, 3}}, "leaves no voter"},
 	}
 	for name, test := range cases {
 		_, err := c.groups[1].Change(background(t), test.change, nil)
@@ -348,8 +352,8 @@ func TestAllVotersAreReplaced(t *testing.T) {
 	}
 }
 
-// A node whose directory was lost is refused under its id, and says so; a new one takes its place, at
-// the same address.
+// A node whose directory was lost is refused under its id, and says so; a new one takes its place,
+// at the same address.
 func TestWipedNodeIsRefusedAndReplaced(t *testing.T) {
 	c := newTestCluster(t, 3, nil)
 	c.ready()

@@ -23,7 +23,8 @@ type memberChange struct {
 func (c *memberChange) ConfChange() *pb.ConfChangeV2 { return c.conf }
 func (c *memberChange) Version() uint64              { return c.version }
 
-// end is called once: by the worker when the change does not happen, by the apply stage when it has.
+// end is called once: by the worker when the change does not happen, by the apply stage when it
+// has.
 func (c *memberChange) end(err error, isUnknown bool) {
 	switch {
 	case isUnknown && err == nil:
@@ -95,9 +96,9 @@ func (g *Group) awaitConnected(ctx context.Context, steps []memberStep) error {
 	}
 }
 
-// checkConnected refuses a change of the voters behind which no majority of them would be connected to
-// this node now. The core asks for the same of those it has heard of lately; a connection that broke
-// says sooner that a node has died.
+// checkConnected refuses a change of the voters behind which no majority of them would be
+// connected to this node now. The core asks for the same of those it has heard of lately; a
+// connection that broke says sooner that a node has died.
 func (g *Group) checkConnected(steps []memberStep) error {
 	now := g.Membership()
 	voters := idsOf(now.Voters)
@@ -219,7 +220,8 @@ func (n *Node) incarnationOf(id uint64) uint64 { return n.connected()[id] }
 // exactEntriesMax is up to how many entries their bytes are counted; of more they are estimated.
 const exactEntriesMax = closeEntries
 
-func (g *Group) position(p replica.Progress, last uint64, connected map[uint64]uint64) memberPosition {
+func (g *Group) position(p replica.Progress, last uint64,
+	connected map[uint64]uint64) memberPosition {
 	at := memberPosition{ID: p.ID, Match: p.Match, Active: p.Active, Snapshot: p.Snapshot,
 		Connected: connected[p.ID] != 0, Replicating: p.State == tracker.StateReplicate}
 	at.Entries = last - min(p.Match, last)

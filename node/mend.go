@@ -27,16 +27,16 @@ import (
 // internal/replica/fence.go), above the terms of so many peers that every quorum this node was part
 // of has one of them.
 //
-// An empty log of one of the first members is either that of a new cluster or one that was lost as a
-// whole. If it was lost after the others had registered its incarnation they refuse this node, and it
-// stays here until it is replaced. Until then only they can tell. When so many of them are new too
-// that no quorum of this node with others can ever have agreed on anything, the cluster is new. When
-// one of them has begun, the log was lost, and the group starts fenced as above.
+// An empty log of one of the first members is either that of a new cluster or one that was lost as
+// a whole. If it was lost after the others had registered its incarnation they refuse this node,
+// and it stays here until it is replaced. Until then only they can tell. When so many of them are
+// new too that no quorum of this node with others can ever have agreed on anything, the cluster is
+// new. When one of them has begun, the log was lost, and the group starts fenced as above.
 //
-// Which quorums there were, the members say: those that this node knows, from its newest snapshot or
-// the beginning of its log, and those that each peer answers with. The peers that answer must be
-// enough for each of these configurations. So a node that was behind by one change, or has lost it
-// with the end of its log, asks the members before and behind it.
+// Which quorums there were, the members say: those that this node knows, from its newest snapshot
+// or the beginning of its log, and those that each peer answers with. The peers that answer must
+// be enough for each of these configurations. So a node that was behind by one change, or has lost
+// it with the end of its log, asks the members before and behind it.
 //
 //	fetch:    u64 first │ u64 last
 //	entries:  u64 first │ uvarint count │ { uvarint term │ u8 type │ uvarint length │ bytes } × count
@@ -88,8 +88,8 @@ func newMender(g *Group) *mender {
 	return m
 }
 
-// run fills every hole that peers can fill. If the log stays damaged it returns the term above which
-// the group must start, fenced; else 0.
+// run fills every hole that peers can fill. If the log stays damaged it returns the term above
+// which the group must start, fenced; else 0.
 func (m *mender) run() (fence uint64, err error) {
 	g := m.group
 	if g.newcomer.Load() {
@@ -250,8 +250,8 @@ func (m *mender) answers() map[uint64]position {
 	return maps.Clone(m.mu.terms)
 }
 
-// gone reports whether the newest members that a peer has told of are without this node: it waits then
-// for ever, or until it is added again.
+// gone reports whether the newest members that a peer has told of are without this node: it waits
+// then for ever, or until it is added again.
 func (m *mender) gone(answers map[uint64]position) bool {
 	self, newest := m.group.node.options.ID, position{}
 	for _, p := range answers {
@@ -386,8 +386,8 @@ func (g *Group) serveTerm(from uint64) error {
 	return g.node.transport.Send(from, g.id, kindTerm, payload)
 }
 
-// serveFetch answers a peer's request from this node's log. It reads the disk, so it runs beside the
-// transport's reader; when too much is read already the peer will ask again.
+// serveFetch answers a peer's request from this node's log. It reads the disk, so it runs beside
+// the transport's reader; when too much is read already the peer will ask again.
 func (g *Group) serveFetch(from uint64, payload []byte) error {
 	d := decoder{payload}
 	first, last := d.u64(), d.u64()

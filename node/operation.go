@@ -72,8 +72,8 @@ func (o *operation) run(ctx context.Context) error {
 	}
 }
 
-// leftBehind reports whether the change has removed this very node and is complete: nobody answers it
-// any more, but it has seen how things are, or one of the others has told it.
+// leftBehind reports whether the change has removed this very node and is complete: nobody answers
+// it any more, but it has seen how things are, or one of the others has told it.
 func (o *operation) leftBehind() bool {
 	now := o.group.Membership()
 	if gone := o.group.members.gone.Load(); gone != nil && gone.now != nil {

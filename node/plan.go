@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// step is what a change does next: one change of the configuration, one transfer, a wait, or nothing
-// because it is complete.
+// step is what a change does next: one change of the configuration, one transfer, a wait, or
+// nothing because it is complete.
 type step struct {
 	phase    Phase
 	request  *controlRequest // nil = none
@@ -134,8 +134,8 @@ func (c *Change) planLearners(now *Membership) (step, bool) {
 	return step{phase: PhaseAdding, request: r}, len(r.Steps) > 0
 }
 
-// planSwitch promotes and removes in one change. A leader that is removed hands over to a voter that
-// stays; when none does, the new voters come first.
+// planSwitch promotes and removes in one change. A leader that is removed hands over to a voter
+// that stays; when none does, the new voters come first.
 func (c *Change) planSwitch(now *Membership, leader uint64, promote, remove []uint64) (step,
 	error) {
 	if slices.Contains(remove, leader) {

@@ -136,6 +136,9 @@ func (g *Group) listen(in *contents) {
 
 // makeUp gives the core the ticks for which the leader's node was silent while the group rested.
 func (g *Group) makeUp(silent int) {
+	if g.outside() {
+		return // a removed node stands for no election
+	}
 	ticks := min(int64(silent), g.node.pulse.now.Load()-g.restsSince) - 4
 	for range ticks {
 		g.core.Tick()

@@ -18,9 +18,9 @@ import (
 // roster is who the members of this node's groups are, taken together: what the transport's peers
 // follow, and what AdmitPeer knows.
 //
-// Where a member is, the directory of the lowest group says. The first members have no address there
-// until a change gives them one: they are where this node's own options say, or else where their
-// own handshake says.
+// Where a member is, the directory of the lowest group says. The first members have no address
+// there until a change gives them one: they are where this node's own options say, or else where
+// their own handshake says.
 type roster struct {
 	node *Node
 	// known is the members of the lowest group by id, for readers without the mutex.
@@ -98,8 +98,8 @@ func (r *roster) replaceLocked(group uint64, d *apply.Directory) (left []uint64)
 	return left
 }
 
-// learnLocked takes the members of the lowest group. A peer that was admitted before its incarnation
-// was known is judged anew.
+// learnLocked takes the members of the lowest group. A peer that was admitted before its
+// incarnation was known is judged anew.
 func (r *roster) learnLocked(d *apply.Directory) {
 	before, known := *r.known.Load(), map[uint64]apply.Member{}
 	for _, m := range d.Members {
@@ -187,8 +187,8 @@ func (r *roster) replacing(peer uint64) string {
 		cmp.Or(at.adminAddress(), "HOST:PORT"), cmp.Or(own.adminAddress(), "HOST:PORT"))
 }
 
-// adminAddress is where operators reach a member, "" when it is not known. One that listens on every
-// address is reached where its peers find it.
+// adminAddress is where operators reach a member, "" when it is not known. One that listens on
+// every address is reached where its peers find it.
 func (m *Member) adminAddress() string {
 	host, port, err := net.SplitHostPort(m.Admin)
 	if err != nil {

@@ -32,8 +32,8 @@ type snapshots struct {
 	cuts    sync.WaitGroup // those that are being made durable
 	// settling is held by settle, whose steps must not mix: it serialises the removal of files.
 	settling sync.Mutex
-	// mu guards pins: the indexes of snapshots that peers are being brought up to. The log keeps what
-	// stands behind them until the peer's log goes on there, or the peer would need another
+	// mu guards pins: the indexes of snapshots that peers are being brought up to. The log keeps
+	// what stands behind them until the peer's log goes on there, or the peer would need another
 	// snapshot as soon as it has taken this one.
 	mu struct {
 		sync.Mutex

@@ -12,9 +12,9 @@ import (
 )
 
 // Drain hands over every leadership of this node, each to the voter that is closest behind, and
-// returns when none is left. When ctx ends first the error says how many groups this node still leads,
-// and which is the first. It is meant for the moment before Close: the others need not wait for an
-// election timeout.
+// returns when none is left. When ctx ends first the error says how many groups this node still
+// leads, and which is the first. It is meant for the moment before Close: the others need not wait
+// for an election timeout.
 func (n *Node) Drain(ctx context.Context) error {
 	ticker := time.NewTicker(n.options.Tick)
 	defer ticker.Stop()
@@ -51,9 +51,9 @@ func (g *Group) leads() bool {
 	return g.failed.Load() == nil && raft.StateType(g.role.Load()) == raft.StateLeader
 }
 
-// Transfer hands the leadership to a voter, from whoever leads, and returns nil when it leads. It may
-// be asked on any node. ErrTransferFailed says that the voter did not take over, ErrInvalidChange
-// that it is none.
+// Transfer hands the leadership to a voter, from whoever leads, and returns nil when it leads. It
+// may be asked on any node. ErrTransferFailed says that the voter did not take over,
+// ErrInvalidChange that it is none.
 func (g *Group) Transfer(ctx context.Context, to uint64) error {
 	for {
 		a, leader, err := g.askLeader(ctx, controlRequest{Ask: askLook})
@@ -103,7 +103,8 @@ type transferWait struct {
 	done chan error // has room for one
 }
 
-// serveTransfer transfers the leadership as the leader, and returns when it is known how that ended.
+// serveTransfer transfers the leadership as the leader, and returns when it is known how that
+// ended.
 func (g *Group) serveTransfer(ctx context.Context, to uint64) error {
 	w := &transferWait{to: to, done: make(chan error, 1)}
 	asked := g.post(func(in *contents) {
