@@ -124,7 +124,7 @@ func (s *Server) Close() error {
 func (s *Server) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
 	defer cancel()
-	if s.node != nil {
+	if s.node != nil && s.hasOthers() {
 		s.handOver()
 	}
 	if s.clients != nil {
@@ -141,6 +141,16 @@ func (s *Server) close() error {
 		s.admin.close()
 	}
 	return err
+}
+
+// hasOthers reports whether any group has a voter to hand over to.
+func (s *Server) hasOthers() bool {
+	for _, g := range s.node.Groups() {
+		if len(g.Membership().Voters) > 1 {
+			return true
+		}
+	}
+	return false
 }
 
 // handOver gives the leadership away, so that the others need not notice first that it is gone.
