@@ -155,17 +155,11 @@ func (r *recovery) causeOf(info *groupReplay) *DamageError {
 // account counts what is alive, in the groups and in the segments.
 func (l *Log) account() {
 	for _, g := range l.sortedGroups() {
-		var s *segment
-		for i := g.index.mark + 1; i <= g.index.last; i++ {
-			p := g.index.at(i)
-			if p.missing() {
-				continue
+		for i, bytes := range g.index.bytesByOrigin() {
+			if o := g.index.origins[i]; o.segment != 0 && bytes > 0 {
+				g.bytes.Add(bytes)
+				findSegment(l.segs.list, uint64(o.segment)).live.Add(bytes)
 			}
-			if s == nil || s.id != uint64(p.segment) {
-				s = findSegment(l.segs.list, uint64(p.segment))
-			}
-			g.bytes.Add(p.size())
-			s.live.Add(p.size())
 		}
 	}
 }

@@ -35,7 +35,7 @@ func (l *Log) moveFrom(cut place) ([]stagedFrame, error) {
 }
 
 // moves says whether an entry stands behind the cut.
-func (c place) moves(p *location) bool {
+func (c place) moves(p location) bool {
 	return !p.missing() && c.segment != nil && uint64(p.segment) == c.segment.id &&
 		int64(p.offset) >= c.offset
 }
@@ -107,6 +107,7 @@ func repoint(f *stagedFrame, s *segment) {
 	for _, e := range f.source.entries {
 		p := g.index.at(e.GetIndex())
 		p.offset, p.segment = uint32(at), uint32(s.id)
+		g.index.set(e.GetIndex(), p)
 		at += p.size()
 	}
 }

@@ -116,7 +116,7 @@ func (l *Log) publishFill(g *Group, f *stagedFrame) {
 		p := location{term: e.GetTerm(), offset: uint32(at), word: entryWord(e),
 			segment: uint32(l.active.id)}
 		l.dropRange(g, e.GetIndex(), e.GetIndex())
-		*g.index.at(e.GetIndex()) = p
+		g.index.set(e.GetIndex(), p)
 		at += p.size()
 		live += p.size()
 	}

@@ -75,7 +75,7 @@ func (g *Group) spansOf(lo, hi uint64) []span {
 	places := make([]location, 0, hi-lo)
 	var spans []span
 	for i := lo; i < hi; i++ {
-		p := *g.index.at(i)
+		p := g.index.at(i)
 		places = append(places, p)
 		n := len(spans)
 		if n > 0 && spans[n-1].takes(p) {

@@ -30,8 +30,10 @@ func (r *recovery) readSegment(f *segmentFile, newest bool) error {
 	if err != nil {
 		return err
 	}
-	_, r.more, err = f.scan.durableEnd(r.end)
 	r.durable = min(known, r.end)
+	if c.headers || c.known < 0 || c.live {
+		_, r.more, err = f.scan.durableEnd(r.end)
+	}
 	return err
 }
 
@@ -47,6 +49,8 @@ type cursor struct {
 	activated bool
 	// seen is what the frames so far say was durable, and known what knownDurable found, -1 before.
 	seen, known int64
+	// headers says that valid headers stand behind the place where known was found.
+	headers bool
 	// good is where the last frame that was accepted ends. In a live log fresh says that whatever
 	// is read from now on was read after known was found.
 	good  int64
@@ -81,7 +85,7 @@ func (c *cursor) step() (bool, error) {
 		// The buffer may be older than what says that this place was durable, so all of it is read
 		// once more from the last good frame on. What known covers does not change any more.
 		c.fresh, c.at = true, c.good
-		c.file.scan.buf = c.file.scan.buf[:0]
+		c.file.scan.buf = nil
 		return true, nil
 	}
 	if inOrder {
@@ -122,15 +126,11 @@ func (c *cursor) endActivation() {
 // skipPadding moves over the zeros at the end of a write.
 func (c *cursor) skipPadding() (bool, error) {
 	next := alignUp(c.at, sectorBytes)
-	if next == c.at || next > c.file.scan.size {
-		return false, nil
+	zero, err := c.file.scan.padding(c.at, next)
+	if zero && err == nil {
+		c.at = next
 	}
-	zero, err := c.file.scan.zeroUntil(c.at, next)
-	if !zero || err != nil {
-		return false, err
-	}
-	c.at = next
-	return true, nil
+	return zero, err
 }
 
 // accept replays a frame in order and moves behind it.
@@ -206,10 +206,11 @@ func (c *cursor) knownDurable() (int64, error) {
 	if c.known >= 0 {
 		return c.known, nil
 	}
-	end, _, err := c.file.scan.durableEnd(c.at)
+	end, headers, err := c.file.scan.durableEnd(c.at)
 	if err != nil {
 		return 0, err
 	}
+	c.headers = headers
 	end = max(end, c.seen, c.file.proven)
 	if c.super != nil && c.super.segment == c.file.id {
 		end = max(end, c.super.durable)

@@ -122,25 +122,45 @@ func (r *recovery) read() error {
 // readChain replays the segments that the log consists of.
 func (r *recovery) readChain() error {
 	for _, f := range r.chain {
-		if f.sealed >= 0 {
-			r.total += f.sealed
-		} else {
-			r.total += f.scan.size
-		}
+		r.total += f.readEnd()
 	}
+	defer func() {
+		for _, f := range r.chain {
+			f.scan.ready.wait()
+		}
+	}()
+	var array []byte
+	used := make([]*prescan, r.log.prescanCount())
 	for i, f := range r.chain {
-		f.scan.progress = r.progress
+		if f.scan.ready != nil {
+			r.progress(f.scan.ready.wait())
+		} else {
+			for k, next := range r.chain[i+1 : min(i+1+len(used), len(r.chain))] {
+				next.prescan(next.readEnd(), used[k])
+				used[k] = next.scan.ready
+			}
+		}
+		f.scan.progress, f.scan.array = r.progress, array
 		r.enter(f, i)
 		if err := r.readSegment(f, i == len(r.chain)-1); err != nil {
 			return fmt.Errorf("wal: read segment %d: %w", f.id, err)
 		}
-		f.scan.buf = nil
+		array = f.scan.array
+		f.scan.buf, f.scan.array, f.scan.ready = nil, nil, nil
 	}
 	r.checkEnd()
 	if r.log.o.Progress != nil && len(r.chain) > 0 {
 		r.log.o.Progress(r.total, r.total)
 	}
 	return nil
+}
+
+// readEnd is up to where a segment of the chain is read.
+func (f *segmentFile) readEnd() int64 {
+	if f.sealed >= 0 {
+		return f.sealed
+	}
+	return f.scan.size
 }
 
 func (r *recovery) progress(n int) {

@@ -220,8 +220,9 @@ func (r *replay) align(g *Group, info *groupReplay, prior, priorTerm, commit uin
 		info.cause = r.lastRegion()
 		r.forgetFrom(g, max(commit, g.mark.Index)+1)
 	}
-	if p.missing() {
+	if p = g.index.at(prior); p.missing() {
 		p.term = priorTerm
+		g.index.set(prior, p)
 	}
 }
 
@@ -237,7 +238,7 @@ func (r *replay) doubt(g *Group, commit, lastTerm uint64) {
 // forgetFrom makes the entries of a group from index on missing.
 func (r *replay) forgetFrom(g *Group, index uint64) {
 	for i := index; i <= g.index.last; i++ {
-		*g.index.at(i) = location{}
+		g.index.set(i, location{})
 	}
 }
 
@@ -247,13 +248,12 @@ func (r *replay) push(g *Group, info *groupReplay, h *header, places []location,
 		info.cause = r.lastRegion()
 		info.floor = max(info.floor, h.last())
 	}
-	for i := range h.entries {
-		if places == nil {
-			g.index.push(location{})
-			continue
-		}
-		places[i].segment = uint32(s.id)
-		g.index.push(places[i])
+	if places != nil {
+		g.index.pushAll(places, uint32(s.id))
+		return
+	}
+	for range h.entries {
+		g.index.push(location{})
 	}
 }
 
@@ -263,7 +263,7 @@ func (r *replay) fill(g *Group, h *header, places []location, s *segment) {
 		index := h.first + uint64(i)
 		if g.index.has(index) && g.index.at(index).missing() {
 			p.segment = uint32(s.id)
-			*g.index.at(index) = p
+			g.index.set(index, p)
 		}
 	}
 }

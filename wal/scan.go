@@ -28,6 +28,10 @@ type scanner struct {
 	size int64
 	buf  []byte // holds the file from offset from on
 	from int64
+	// array is the memory for buf.
+	array []byte
+	// ready, if not nil, has what was read before its turn.
+	ready *prescan
 	// refused are the pieces, by their number, that the disk did not read. Their bytes are taken for
 	// zeros.
 	refused map[int64]error
@@ -54,24 +58,38 @@ func (s *scanner) window(offset int64, n int64) ([]byte, error) {
 
 // fill makes the buffer hold n bytes from offset on, and more of the file behind them. What it has
 // of them already is not read again.
+//
+// Of what follows a large frame only the next header is read along: whatever it had of the next
+// frame it would have to move to the front.
 func (s *scanner) fill(offset, n int64) error {
-	n = min(max(n, scanBytes), s.size-offset)
-	kept := []byte(nil)
+	more := int64(len(s.kept(offset))) + scanBytes
+	if n >= scanBytes/4 {
+		more = alignUp(offset+n, sectorBytes) - offset + frameHeaderBytes
+	}
+	return s.read(offset, min(max(n, more), s.size-offset))
+}
+
+// kept is what the buffer has from offset on.
+func (s *scanner) kept(offset int64) []byte {
 	if offset >= s.from && offset < s.from+int64(len(s.buf)) {
-		kept = s.buf[offset-s.from:]
-		n = min(max(n, int64(len(kept))+scanBytes), s.size-offset)
+		return s.buf[offset-s.from:]
 	}
-	if int64(cap(s.buf)) < n {
-		grown := make([]byte, n, min(n+scanBytes, s.size))
-		copy(grown, kept)
-		s.buf = grown
-	} else {
-		copy(s.buf[:n], kept)
-		s.buf = s.buf[:n]
+	return nil
+}
+
+// read makes the buffer hold n bytes from offset on, which the file has.
+func (s *scanner) read(offset, n int64) error {
+	kept := s.kept(offset)
+	if int64(len(s.array)) < n {
+		room := n
+		if n >= scanBytes {
+			room = min(n+scanBytes, s.size)
+		}
+		s.array = make([]byte, room)
 	}
-	s.from = offset
-	rest := s.buf[len(kept):]
-	at := offset + int64(len(kept))
+	copy(s.array, kept)
+	s.buf, s.from = s.array[:n], offset
+	rest, at := s.buf[len(kept):], offset+int64(len(kept))
 	read, err := s.file.ReadAt(rest, at)
 	switch {
 	case err == nil || errors.Is(err, io.EOF) && read == len(rest):
@@ -117,8 +135,16 @@ func (s *scanner) refusal(from, to int64) error {
 	return nil
 }
 
-// frame returns what stands at offset. Payload and places are valid until the next call.
+// frame returns what stands at offset. The payload, of which only the head is sure to be there, and
+// the places are valid until the next call.
 func (s *scanner) frame(offset int64) (frameStatus, header, []byte, error) {
+	if f, head, places := s.ready.at(offset); f != nil {
+		if f.padding {
+			return frameNone, header{}, nil, nil
+		}
+		s.places = places
+		return frameWhole, f.header, head, nil
+	}
 	b, err := s.window(offset, frameHeaderBytes)
 	if err != nil {
 		return frameNone, header{}, nil, err
@@ -197,6 +223,17 @@ func (s *scanner) durableEnd(offset int64) (end int64, found bool, _ error) {
 		offset = at + h.frameBytes()
 	}
 	return end, found, nil
+}
+
+// padding says whether [offset, end), where no frame stands, is the end of a write.
+func (s *scanner) padding(offset, end int64) (bool, error) {
+	if f, _, _ := s.ready.at(offset); f != nil {
+		return f.padding, nil
+	}
+	if offset == end || end > s.size {
+		return false, nil
+	}
+	return s.zeroUntil(offset, end)
 }
 
 // zeroUntil says whether [offset, end) is zero, as far as the file has it.

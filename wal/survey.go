@@ -83,11 +83,10 @@ func (v *survey) readHeaders() error {
 			return fmt.Errorf("wal: size of segment %d: %w", f.id, err)
 		}
 		f.scan = scanner{file: f.file, size: size}
-		b, err := f.scan.window(0, sectorBytes)
-		if err != nil {
+		if err := f.scan.read(0, min(sectorBytes, size)); err != nil {
 			return fmt.Errorf("wal: read segment %d: %w", f.id, err)
 		}
-		h, err := decodeSegmentHeader(b)
+		h, err := decodeSegmentHeader(f.scan.buf)
 		if err != nil && !errors.Is(err, errNoHeader) {
 			return fmt.Errorf("wal: segment %d: %w", f.id, err)
 		}
