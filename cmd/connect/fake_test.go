@@ -17,11 +17,12 @@ import (
 // fake is a cluster of admin listeners with one state between them. It does what it is asked at once,
 // unless a test puts something in the way.
 type fake struct {
-	mu     sync.Mutex
-	nodes  map[uint64]*fakeNode
-	groups map[uint64]*admin.Membership
-	leader uint64
-	asked  []string // what was changed, in order
+	mu      sync.Mutex
+	nodes   map[uint64]*fakeNode
+	groups  map[uint64]*admin.Membership
+	leader  uint64
+	cluster string
+	asked   []string // what was changed, in order
 	// refuse is asked first by everything that changes something; nil = do it.
 	refuse func(what string) *admin.Error
 	// cut ends the connection of a change instead of an answer, after it has been done or not.
@@ -39,7 +40,8 @@ type fakeNode struct {
 // newFake makes nodes 1 to size, all of them voters of the groups.
 func newFake(t testing.TB, size int, groups ...uint64) *fake {
 	t.Helper()
-	f := &fake{nodes: make(map[uint64]*fakeNode), groups: make(map[uint64]*admin.Membership), leader: 1}
+	f := &fake{nodes: make(map[uint64]*fakeNode), groups: make(map[uint64]*admin.Membership), leader: 1,
+		cluster: "test"}
 	for id := range uint64(size) {
 		f.add(t, id+1, admin.StateServing)
 	}
@@ -154,7 +156,7 @@ func isIn(m *admin.Membership, id uint64) bool {
 }
 
 func (n *fakeNode) status(group uint64) admin.Status {
-	s := admin.Status{Cluster: "test", Self: n.self, State: n.state, NotReady: n.reason}
+	s := admin.Status{Cluster: n.fake.cluster, Self: n.self, State: n.state, NotReady: n.reason}
 	for id, m := range n.fake.groups {
 		if !isIn(m, n.self.ID) {
 			continue

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -128,7 +130,7 @@ func newMemberReaddress() *cobra.Command {
 		Long: `Tell the others the addresses of the members at these admin addresses. Each runs already, on
 its old data directory and with its new addresses, and tells its id and addresses itself.`}
 	return newChange(command, func(ctx context.Context, c *cluster, args []string) (course, error) {
-		nodes, err := c.newcomers(ctx, args)
+		nodes, err := c.movers(ctx, args)
 		move := readdressPlan(nodes)
 		return course{first: move, rest: move, named: idsOf(nodes)}, err
 	})
@@ -159,27 +161,19 @@ func parsePairs(args []string) (old []uint64, addresses []string, err error) {
 	return old, addresses, nil
 }
 
-// newcomers asks nodes for their ids and addresses, and waits for those that do not answer yet.
-func (c *cluster) newcomers(ctx context.Context, addresses []string) ([]admin.Member, error) {
-	var nodes []admin.Member
+// nodesAt asks nodes for their ids and addresses, and waits for those that do not answer yet.
+func (c *cluster) nodesAt(ctx context.Context, addresses []string,
+	fit func(s *admin.Status) error) ([]admin.Member, error) {
 	for _, address := range addresses {
 		if err := checkAddress(address); err != nil {
 			return nil, err
 		}
 	}
-	c.survey(ctx, firstGroup) // for the cluster's id, and for whom else to ask
+	var nodes []admin.Member
 	for _, address := range addresses {
-		s, err := c.ask(ctx, admin.Member{Admin: address}, firstGroup)
-		for err != nil {
-			c.say("waiting for the node at %s: %v", address, err)
-			if !pause(ctx) {
-				return nil, bad("the node at %s: %v; start it, with join = true in its [[member]]", address,
-					err)
-			}
-			s, err = c.ask(ctx, admin.Member{Admin: address}, firstGroup)
-		}
-		if s.State == admin.StateRefused || s.State == admin.StateRemoved {
-			return nil, bad("the node at %s cannot be added: %s", address, s.NotReady)
+		s, err := c.await(ctx, address, fit)
+		if err != nil {
+			return nil, bad("the node at %s: %w", address, err)
 		}
 		self := s.Self
 		if dialable(self.Admin, self.Peer) != self.Admin {
@@ -188,4 +182,44 @@ func (c *cluster) newcomers(ctx context.Context, addresses []string) ([]admin.Me
 		nodes = append(nodes, self)
 	}
 	return nodes, nil
+}
+
+// await asks a node until it answers and fits.
+func (c *cluster) await(ctx context.Context, address string, fit func(s *admin.Status) error) (
+	*admin.Status, error) {
+	for {
+		s, err := c.ask(ctx, admin.Member{Admin: address}, firstGroup)
+		if err == nil {
+			if s.State == admin.StateRefused || s.State == admin.StateRemoved {
+				return nil, errors.New(s.NotReady)
+			}
+			if err = fit(s); err == nil {
+				return s, nil
+			}
+		}
+		if _, stranger := errors.AsType[*strangerError](err); stranger {
+			return nil, err
+		}
+		c.say("waiting for the node at %s: %v", address, err)
+		if !pause(ctx) {
+			return nil, fmt.Errorf("%w; start it, with join = true in its [[member]]", err)
+		}
+	}
+}
+
+// newcomers are nodes that wait to be added, or are members already.
+func (c *cluster) newcomers(ctx context.Context, addresses []string) ([]admin.Member, error) {
+	membership := newest(c.survey(ctx, firstGroup), firstGroup)
+	return c.nodesAt(ctx, addresses, func(s *admin.Status) error {
+		if s.State == admin.StateWaiting || membership != nil && isMember(membership, s.Self.ID) {
+			return nil
+		}
+		return fmt.Errorf("it does not wait to be added: %s", cmp.Or(s.NotReady, "it serves"))
+	})
+}
+
+// movers are members, which may have new addresses.
+func (c *cluster) movers(ctx context.Context, addresses []string) ([]admin.Member, error) {
+	c.survey(ctx, firstGroup) // for the cluster's id, and for whom else to ask
+	return c.nodesAt(ctx, addresses, func(*admin.Status) error { return nil })
 }

@@ -122,6 +122,9 @@ func TestChangesThatFail(t *testing.T) {
 	f := newFake(t, 3, 1)
 	one := "--admin=" + f.address(1)
 	four := f.add(t, 4, admin.StateWaiting)
+	serves := f.add(t, 9, admin.StateServing)
+	stranger := newFake(t, 1, 1)
+	stranger.cluster = "another"
 	refused, removed := f.add(t, 3, admin.StateRefused), f.add(t, 8, admin.StateRemoved)
 	refused.reason, removed.reason = "another directory", "was removed"
 	f.refuse = func(string) *admin.Error {
@@ -135,6 +138,9 @@ func TestChangesThatFail(t *testing.T) {
 		{1, "never like this", []string{"member", "add", four.self.Admin, one}},
 		{1, "another directory", []string{"member", "add", refused.self.Admin, one}},
 		{1, "was removed", []string{"member", "add", removed.self.Admin, one}},
+		{1, "it does not wait to be added", []string{"member", "add", serves.self.Admin, "--timeout=1s",
+			one}},
+		{1, `for the cluster "another", not "test"`, []string{"member", "add", stranger.address(1), one}},
 		{1, "nobody would be left", []string{"member", "remove", "1", "2", "3", one}},
 		{1, "no group has", []string{"member", "promote", "9", one}},
 		{1, "no group has", []string{"member", "replace", "9=" + four.self.Admin, one}},

@@ -70,12 +70,17 @@ func (c *cluster) ask(ctx context.Context, m admin.Member, group uint64) (*admin
 	case s.Self.ID == 0:
 		return nil, errors.New("answered something that is no status")
 	case m.ID != 0 && s.Self.ID != m.ID:
-		return nil, fmt.Errorf("answered as member %d", s.Self.ID)
+		return nil, &strangerError{fmt.Sprintf("answered as member %d", s.Self.ID)}
 	case c.id != "" && s.Cluster != c.id:
-		return nil, fmt.Errorf("answered for the cluster %q, not %q", s.Cluster, c.id)
+		return nil, &strangerError{fmt.Sprintf("answered for the cluster %q, not %q", s.Cluster, c.id)}
 	}
 	return s, nil
 }
+
+// strangerError says that somebody else is at an address.
+type strangerError struct{ text string }
+
+func (e *strangerError) Error() string { return e.text }
 
 // oneForEach leaves one answer for each member, one that has a status if there is any.
 func oneForEach(answers []answer) []answer {
