@@ -59,7 +59,8 @@ const (
 	PeerUp EventKind = "peer_up"
 	// PeerLost: a connection to Peer broke, or what was sent to it was dropped.
 	PeerLost EventKind = "peer_lost"
-	// PeerRefused: Peer wanted to connect and must not; Detail says why and what to do.
+	// PeerRefused: Peer wanted to connect and must not, or it refuses this node; Detail says which,
+	// why, and what to do.
 	PeerRefused EventKind = "peer_refused"
 )
 

@@ -1,8 +1,13 @@
 package node_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -207,5 +212,145 @@ func TestPeersAndSnapshotsAreToldToSubscribers(t *testing.T) {
 	restored, _ := await(t, theirs, node.SnapshotRestored)
 	if sent.Peer != other || got.Index != sent.Index || restored.Index != sent.Index {
 		t.Errorf("sent %+v, received %+v, restored %+v", sent, got, restored)
+	}
+}
+
+// TestMembersAreToldToSubscribers adds a member, and brings one back with an empty directory.
+func TestMembersAreToldToSubscribers(t *testing.T) {
+	c := newTestCluster(t, 3, nil)
+	c.ready()
+	c.registered()
+	leader, other := c.leader(), c.follower()
+	s := c.nodes[leader].Subscribe(4096)
+	defer s.Close()
+	c.join(4)
+	m := c.change(leader, node.Change{Learn: []node.Member{c.joining[4]}})
+	e, _ := await(t, s, node.MembershipChanged)
+	if e.Index > m.Version || e.Group != 1 || !strings.Contains(e.Detail, "learners 4") {
+		t.Errorf("%+v, want learner 4 and a version up to %d", e, m.Version)
+	}
+	c.stop(other)
+	if err := os.RemoveAll(c.nodeOptions(other).Dir); err != nil {
+		t.Fatal(err)
+	}
+	n, err := node.Open(c.nodeOptions(other))
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := n.Subscribe(64)
+	defer theirs.Close()
+	c.nodes[other] = n
+	for name, s := range map[string]*node.Subscription{"a member": s, "the refused node": theirs} {
+		if e, _ := await(t, s, node.PeerRefused); !strings.Contains(e.Detail, "replace") {
+			t.Errorf("%s is told %q, want what to do", name, e.Detail)
+		}
+	}
+}
+
+// TestDamageIsToldToSubscribers flips a bit of one entry in the log of a node that is down.
+func TestDamageIsToldToSubscribers(t *testing.T) {
+	c := newTestCluster(t, 3, nil)
+	c.ready()
+	leader, other := c.leader(), c.follower()
+	for i := range 10 {
+		command := append(number(1), fmt.Sprintf("needle %d in the log", i)...)
+		if _, err := c.groups[leader].Propose(background(t), command); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.agree()
+	c.stop(other)
+	files, err := filepath.Glob(filepath.Join(c.nodeOptions(other).Dir, "wal", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	needle, found := []byte("needle 4 in the log"), false
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			continue // a directory
+		}
+		if i := bytes.Index(b, needle); i >= 0 {
+			found = true
+			b[i] ^= 1
+			if err := os.WriteFile(file, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if !found {
+		t.Fatalf("the entry is in none of %v", files)
+	}
+	n, err := node.Open(c.nodeOptions(other))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := n.Subscribe(64)
+	defer s.Close()
+	c.nodes[other] = n
+	if c.groups[other], err = n.StartGroup(1, &sum{}); err != nil {
+		t.Fatal(err)
+	}
+	damage, _ := await(t, s, node.DamageFound)
+	mended, _ := await(t, s, node.DamageMended)
+	_, between := await(t, s, node.GroupStarted)
+	if damage.Index == 0 || damage.Detail == "" || mended.Index < damage.Index || mended.Peer == 0 {
+		t.Errorf("damage %+v, mended %+v", damage, mended)
+	}
+	if slices.ContainsFunc(between, func(e node.Event) bool { return e.Kind == node.GroupFenced }) {
+		t.Error("a group whose log was mended is fenced")
+	}
+	c.ready()
+	c.agree()
+}
+
+// TestFencesAreToldToSubscribers takes the file with the last entries from the log of a node that is
+// down.
+func TestFencesAreToldToSubscribers(t *testing.T) {
+	c := newTestCluster(t, 3, nil)
+	c.ready()
+	c.registered()
+	leader, other := c.leader(), c.follower()
+	needle := []byte("the newest entry of the log")
+	for i := range 25 { // into files of 1 MiB
+		command := append(number(1), make([]byte, 100_000)...)
+		if i == 24 {
+			command = append(number(1), needle...)
+		}
+		if _, err := c.groups[leader].Propose(background(t), command); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := c.agree()
+	c.stop(other)
+	files, err := filepath.Glob(filepath.Join(c.nodeOptions(other).Dir, "wal", "*.wal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	removed := false
+	for _, file := range files {
+		if b, err := os.ReadFile(file); err == nil && bytes.Contains(b, needle) {
+			removed = os.Remove(file) == nil
+		}
+	}
+	if !removed {
+		t.Fatalf("the entry is in none of %v", files)
+	}
+	n, err := node.Open(c.nodeOptions(other))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := n.Subscribe(64)
+	defer s.Close()
+	c.nodes[other] = n
+	if c.groups[other], err = n.StartGroup(1, &sum{}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s, node.DamageFound)
+	await(t, s, node.GroupFenced)
+	await(t, s, node.GroupUnfenced)
+	c.ready()
+	if got := c.agree(); got != want {
+		t.Errorf("total %d, want %d", got, want)
 	}
 }

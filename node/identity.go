@@ -49,6 +49,7 @@ func (h handler) PeerRefused(peer uint64, removed bool, text string) {
 	}
 	if n.refusals.add(peer, text) {
 		n.log.Error("this node is refused", "by", peer, "reason", text)
+		n.emit(Event{Kind: PeerRefused, Peer: peer, Detail: "this node is refused: " + text})
 	}
 }
 

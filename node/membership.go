@@ -102,6 +102,19 @@ func (g *Group) Membership() Membership {
 	return g.node.roster.membership(g.apply.directory.Load())
 }
 
+// Member returns a member of the group as Membership does, and takes no memory for it.
+func (g *Group) Member(id uint64) (Member, bool) {
+	d := g.apply.directory.Load()
+	s := d.State
+	for _, part := range [][]uint64{s.GetVoters(), s.GetLearners(), s.GetVotersOutgoing()} {
+		if slices.Contains(part, id) {
+			m, _ := d.Member(id)
+			return g.node.roster.fill(m, id), true
+		}
+	}
+	return Member{}, false
+}
+
 // directoryChanged runs in the apply stage when the members have changed there, and at the
 // beginning.
 func (g *Group) directoryChanged(before, d *apply.Directory) {

@@ -211,8 +211,7 @@ func (s *Server) failure(err error, kind commandKind) failure {
 // address returns the client address of a node, or "" for one that nobody knows. What the group says
 // of its members counts, and the configuration for what it does not say.
 func (s *Server) address(id uint64) string {
-	membership := s.group.Membership()
-	if m, ok := membership.Member(id); ok && m.Client != "" {
+	if m, ok := s.group.Member(id); ok && m.Client != "" {
 		return m.Client
 	}
 	return s.members[id].Client
