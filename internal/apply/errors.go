@@ -18,6 +18,20 @@ var (
 	ErrSessionFull = errors.New("session full: too many answers are not acknowledged")
 )
 
+// Refusals of commands of the catalog, the same on every replica.
+var (
+	// ErrGroupExists: a group of that id exists already.
+	ErrGroupExists = errors.New("the group exists already")
+	// ErrGroupRemoved: a group of that id was removed. The id never returns; take another one.
+	ErrGroupRemoved = errors.New("a group of this id was removed, and ids never return")
+	// ErrNoGroup: no group of that id was ever created.
+	ErrNoGroup = errors.New("no such group")
+	// ErrGroupID: the id is not one that a group can be created or removed under.
+	ErrGroupID = errors.New("invalid id of a group: want 2 to 2^63")
+	// ErrTooManyGroups: there is no room for another group.
+	ErrTooManyGroups = errors.New("too many groups")
+)
+
 // ErrMalformed says that an entry or a snapshot is not of a format that this version reads. The
 // group cannot go on on this node.
 var ErrMalformed = errors.New("apply: malformed")

@@ -163,7 +163,7 @@ func (s *Stage) system(data []byte) (answer []byte, err error) {
 		s.sessions.close(d.uvarint())
 		return nil, d.end("close session")
 	case systemCatalog:
-		return s.catalog.apply(data[1:])
+		return s.catalog.apply(data[1:], s.at.Index, s.directory.State)
 	}
 	return nil, fmt.Errorf("%w: command %d of the system: another version has written it",
 		ErrMalformed, data[0])
