@@ -108,6 +108,7 @@ func (a *applier) perform(t *applyTask) error {
 		if err := a.applyEntries(t.apply); err != nil {
 			return err
 		}
+		a.observeCatalog()
 		a.group.acknowledge(t.apply.Done, 0)
 	}
 	a.parked.add(t.reads)
@@ -206,6 +207,13 @@ func (a *applier) publish() {
 	a.applied.Store(a.stage.Index())
 	if d := a.stage.Directory(); d != a.directory.Load() {
 		a.group.directoryChanged(a.directory.Swap(d), d)
+	}
+}
+
+// observeCatalog has the node follow what group 1 says about the others.
+func (a *applier) observeCatalog() {
+	if a.group.id == apply.FirstGroup {
+		a.group.node.keeper.observe(a.stage)
 	}
 }
 

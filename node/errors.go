@@ -30,7 +30,8 @@ var (
 	// why. Ask another node.
 	ErrGroupFailed = errors.New("node: group failed")
 	// ErrGroupRemoved: the group was removed from the cluster, and its id never returns. Not applied.
-	ErrGroupRemoved = errors.New("node: group removed")
+	// CreateGroup returns it too.
+	ErrGroupRemoved = apply.ErrGroupRemoved
 	// ErrSessionExpired: the session does not exist (any more): it was closed, not used for an hour,
 	// or made room for newer ones. This submission was not applied; whether an earlier one of the
 	// same sequence was cannot be found out any more. Open another session.
@@ -226,3 +227,15 @@ func (g *Group) waitError(ctx context.Context, c *Call) error {
 	}
 	return fmt.Errorf("%w: not begun before %w", ErrOverloaded, context.Cause(ctx))
 }
+
+// Refusals of CreateGroup and RemoveGroup. Nothing was changed.
+var (
+	// ErrGroupExists: a group of that id exists already.
+	ErrGroupExists = apply.ErrGroupExists
+	// ErrNoGroup: no group of that id was ever created.
+	ErrNoGroup = apply.ErrNoGroup
+	// ErrGroupID: the id is not one that a group can be created or removed under.
+	ErrGroupID = apply.ErrGroupID
+	// ErrTooManyGroups: there is no room for another group.
+	ErrTooManyGroups = apply.ErrTooManyGroups
+)

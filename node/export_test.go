@@ -34,3 +34,9 @@ func BreakLog(n *Node) {
 
 // Ticks returns how often the clock of a node has ticked.
 func Ticks(n *Node) int64 { return n.pulse.now.Load() }
+
+// LoggedGroups returns the groups that the log has something of.
+func LoggedGroups(n *Node) []uint64 { return n.wal.Groups() }
+
+// ForgetNothing makes every further removal of a group stop before the log has forgotten it.
+func ForgetNothing(n *Node) { n.keeper.forget = func(uint64) error { return ErrClosed } }

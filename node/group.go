@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
 
+	"github.com/connectraft/connect/internal/apply"
 	"github.com/connectraft/connect/internal/replica"
 	"github.com/connectraft/connect/wal"
 )
@@ -63,6 +64,7 @@ type Group struct {
 	begun    atomic.Bool            // core and state machine are there
 	fenced   atomic.Bool            // the log has lost its end, and the fence stands
 	newcomer atomic.Bool            // the log is empty, and whether it was lost is not known yet
+	created  bool                   // the catalog has it
 	removed  atomic.Bool            // the group is no more
 	failOnce sync.Once
 	failed   atomic.Pointer[string]
@@ -488,6 +490,9 @@ func (g *Group) acknowledge(acks []*pb.Message, appended int) {
 func (g *Group) becomeReady() {
 	if !g.caughtUp.Swap(true) {
 		g.log.Info("caught up", "applied", g.apply.applied.Load())
+		if g.id == apply.FirstGroup {
+			g.node.keeper.kick()
+		}
 	}
 }
 

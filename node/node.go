@@ -48,6 +48,7 @@ type Node struct {
 	refusals  refusals
 	disk      *diskWatch
 	pulse     *pulse
+	keeper    *keeper
 	events    events
 	inflight  gate // what all groups have accepted and not finished
 
@@ -94,7 +95,7 @@ func Open(options Options) (*Node, error) {
 	n.disk = &diskWatch{node: n, log: n.wal, logger: n.log, limit: o.SyncTimeout}
 	n.relays = newRelays(n)
 	n.control, n.roster, n.steward = newControl(n), newRoster(n), newSteward(n)
-	n.pulse = newPulse(n)
+	n.pulse, n.keeper = newPulse(n), newKeeper(n)
 	n.workers = newWorkers(n)
 	n.appender = newAppender(n)
 	if err := n.openTransport(); err != nil {
@@ -104,6 +105,7 @@ func Open(options Options) (*Node, error) {
 		go w.run()
 	}
 	go n.appender.run()
+	go n.keeper.run()
 	n.background.Go(n.steward.run)
 	n.transport.Start()
 	return n, nil
@@ -165,20 +167,29 @@ func (n *Node) openTransport() error {
 // with the members of the options as its voters. The machine must be in its initial state, and
 // belongs to the node from now on.
 func (n *Node) StartGroup(id uint64, machine statemachine.Machine) (*Group, error) {
-	g, err := n.claim(id, machine)
+	g := n.newGroup(id, machine)
+	if err := n.startNew(g); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// startNew takes a group in and begins it.
+func (n *Node) startNew(g *Group) error {
+	err := n.claim(g)
 	if err == nil {
 		err = g.launch()
 		g.starting.Done()
 		n.starting.Done()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("node %d: start group %d: %w", n.options.ID, id, err)
+		return fmt.Errorf("node %d: start group %d: %w", n.options.ID, g.id, err)
 	}
-	return g, nil
+	return nil
 }
 
-// claim takes a group in that is to begin. Its caller ends both waits for starting groups.
-func (n *Node) claim(id uint64, machine statemachine.Machine) (*Group, error) {
+// newGroup makes a group that nobody knows of yet.
+func (n *Node) newGroup(id uint64, machine statemachine.Machine) *Group {
 	g := &Group{id: id, node: n, worker: n.workerOf(id), log: n.log.With("group", id),
 		wal: n.wal.Group(id)}
 	g.admission.group.limit(n.options.InflightCommands, n.options.InflightBytes)
@@ -187,20 +198,25 @@ func (n *Node) claim(id uint64, machine statemachine.Machine) (*Group, error) {
 	g.members.first = n.firstMembers()
 	g.apply = newApplier(g, machine)
 	g.newcomer.Store(g.isNew())
+	return g
+}
+
+// claim takes a group in that is to begin. Its caller ends both waits for starting groups.
+func (n *Node) claim(g *Group) error {
 	n.claims.Lock()
 	defer n.claims.Unlock()
 	if n.closing.Load() {
-		return nil, ErrClosed
+		return ErrClosed
 	}
 	if err := n.Err(); err != nil {
-		return nil, err
+		return err
 	}
 	if !n.groups.add(g) {
-		return nil, errors.New("it runs already")
+		return errors.New("it runs already")
 	}
 	n.starting.Add(1)
 	g.starting.Add(1)
-	return g, nil
+	return nil
 }
 
 // launch begins a group. One whose log is damaged or empty begins when the peers have told what is
@@ -492,6 +508,7 @@ func (n *Node) close() error {
 		g.admission.group.end()
 	}
 	err := n.transport.Close()
+	<-n.keeper.ended
 	n.starting.Wait()
 	for _, w := range n.workers {
 		close(w.stop)

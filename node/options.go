@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net"
 	"time"
+
+	"github.com/connectraft/connect/statemachine"
 )
 
 // Member is one node of a cluster. Client and Admin are for whoever asks where a member is; this
@@ -31,6 +33,11 @@ type Options struct {
 	// Group.Change adds it. Members are then this node and, if wanted, others that it can ask.
 	// A directory with something in it goes on where it was, whatever Join says.
 	Join bool
+
+	// Machines makes the state machine of a group that CreateGroup has created, in its initial
+	// state; it is called once for each such group and life of the node, for several groups at a
+	// time. nil = groups are started by StartGroup only.
+	Machines func(group uint64) (statemachine.Machine, error)
 
 	// PeerListener accepts the other nodes; nil = listen on this member's address. The node
 	// closes it.

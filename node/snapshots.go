@@ -212,6 +212,7 @@ func (a *applier) load(index uint64) error {
 		return fmt.Errorf("node: restore snapshot %d of group %d: %w", index, a.group.id, err)
 	}
 	a.publish()
+	a.observeCatalog()
 	a.entriesSince, a.bytesSince = 0, 0
 	return nil
 }

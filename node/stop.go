@@ -22,7 +22,7 @@ func (n *Node) removeGroup(g *Group) error {
 	}
 	g.apply.close()
 	g.snapshots.cuts.Wait()
-	err := n.forget(g.id)
+	err := n.keeper.forget(g.id)
 	if err == nil {
 		n.groups.remove(g.id)
 		n.roster.forget(g.id)
