@@ -70,7 +70,8 @@ func (l *Log) writeStaged() (rotated bool, _ error) {
 			payloadBytesMax)
 	}
 	rotated, err := l.tryWrite(need)
-	if errors.Is(err, ErrDiskFull) && !l.stagedCommands() && l.giveUpBallast() {
+	full := errors.Is(err, ErrDiskFull) && !errors.Is(err, vfs.ErrNoHandles)
+	if full && !l.stagedCommands() && l.giveUpBallast() {
 		rotated, err = l.tryWrite(need)
 	}
 	return rotated, err

@@ -185,6 +185,59 @@ func TestSegmentCreationFailsOnce(t *testing.T) {
 	}
 }
 
+// TestNoFileHandleForSegment has too many files open when segments are to be made: commands are
+// refused while nothing is written, and taken again when there are handles.
+func TestNoFileHandleForSegment(t *testing.T) {
+	for _, inline := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) { noFileHandle(t, inline) })
+	}
+}
+
+func noFileHandle(t *testing.T, inline bool) {
+	fs := vfs.NewMem()
+	o := testOptions(fs)
+	o.Inline = inline
+	l := open(t, o)
+	synctest.Wait()
+	remove := fs.Inject(vfs.Fault{Ops: vfs.OpOpen, Glob: "*.wal*", Times: -1,
+		Do: vfs.Effect{Err: vfs.ErrNoHandles}})
+	last := fill(t, l, 1)
+	if !l.Full() {
+		t.Error("the log does not say that it is full")
+	}
+	vote := wal.Update{Group: 1, State: &wal.State{Term: 2, Vote: 2}}
+	mustAppend(t, l, vote)
+	// A vote that needs the next segment is refused too, and leaves the ballast alone.
+	var err error
+	for term := uint64(3); err == nil && term < 1000; term++ {
+		vote.State = &wal.State{Term: term, Vote: 2}
+		err = l.Append([]wal.Update{vote}, true)
+	}
+	if !errors.Is(err, wal.ErrDiskFull) || !errors.Is(err, vfs.ErrNoHandles) || l.Err() != nil {
+		t.Fatalf("append without a file handle: %v, log: %v", err, l.Err())
+	}
+	if n := len(fileBytes(t, fs, o.Dir+"/ballast")); n == 0 {
+		t.Error("the ballast was given up")
+	}
+	remove()
+	time.Sleep(3 * time.Second) // virtual time
+	synctest.Wait()
+	mustAppend(t, l, vote)
+	for i := last + 1; i <= last+40; i++ {
+		mustAppend(t, l, wal.Update{Group: 1, Entries: entries(1, i, i, 1, 400)})
+	}
+	if l.Full() {
+		t.Error("the log still says that it is full")
+	}
+	l = reopen(t, l, o)
+	want := append(entries(1, 1, last, 1, 400), entries(1, last+1, last+40, 1, 400)...)
+	expectEntries(t, l.Group(1), want)
+	if s := l.Group(1).State(); s != *vote.State {
+		t.Errorf("state is %+v, want %+v", s, *vote.State)
+	}
+	closeLog(t, l)
+}
+
 // TestSyncStarted looks at the log while a write or a sync hangs.
 func TestSyncStarted(t *testing.T) {
 	for _, op := range []vfs.OpKind{vfs.OpWrite, vfs.OpSyncData} {

@@ -16,7 +16,8 @@ var (
 	ErrPoisoned = errors.New("wal: log is poisoned by an earlier error")
 	// ErrDiskFull is what Append and Compact return when there is no room and nothing was
 	// written. The log stands as before; the same call may be made again and succeeds when space
-	// has come back.
+	// has come back. The error of a log that cannot open the file of its next segment, because too
+	// many files are open, matches it too: the caller does the same.
 	ErrDiskFull = errors.New("wal: no space left on the device")
 	// ErrClosed is what calls return after Close.
 	ErrClosed = errors.New("wal: log is closed")
@@ -25,6 +26,13 @@ var (
 	// written. It is a bug of the caller, or for Mend an answer of a peer that does not fit.
 	ErrInvalid = errors.New("wal: invalid argument")
 )
+
+// handlesError is ErrDiskFull for want of a file handle, with a text that says so.
+type handlesError struct{ err error }
+
+func (e *handlesError) Error() string        { return "wal: no file handle left: " + e.err.Error() }
+func (e *handlesError) Unwrap() error        { return e.err }
+func (e *handlesError) Is(target error) bool { return target == ErrDiskFull }
 
 // IdentityError is what Open returns for the log of another node or cluster. Nothing was changed.
 type IdentityError struct {

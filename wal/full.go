@@ -13,11 +13,12 @@ import (
 
 // A full disk is met in three steps, each of which leaves room for the next.
 //
-//  1. The next segment cannot be prepared: Log.Full is true. The active segment still has room.
+//  1. The next segment cannot be prepared, for want of space or of a file handle: Log.Full is true.
+//     The active segment still has room.
 //  2. Less than its reserve is left in the active segment: appends with commands get ErrDiskFull,
 //     those without (votes, commit indexes, configuration changes, marks) and compactions go on.
 //  3. The active segment is full: an append without commands gives up the ballast file and takes
-//     its room for a segment.
+//     its room for a segment. That does not help against the want of a file handle.
 //
 // Preparing is tried again after every removal of a segment, with every append that is refused,
 // and every fullRetry; when it succeeds, commands are taken again and the ballast comes back.

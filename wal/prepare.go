@@ -79,9 +79,9 @@ func (w *worker) prepared(s *segment, id uint64, err error) {
 	w.mu.Unlock()
 	switch {
 	case isFull && !wasFull:
-		w.log.o.Logger.Warn("disk is full, next segment not prepared", "segment", id, "error", err)
+		w.log.o.Logger.Warn("no room for the next segment", "segment", id, "error", err)
 	case wasFull && !isFull:
-		w.log.o.Logger.Info("disk has space again", "segment", id)
+		w.log.o.Logger.Info("room for the next segment again", "segment", id)
 	case err != nil && !isFull:
 		w.log.o.Logger.Warn("next segment not prepared", "segment", id, "error", err)
 	}
@@ -190,12 +190,13 @@ func (w *worker) keepBallast() {
 	w.mu.unballasted = err != nil
 }
 
-// fullLocked says that the last attempt to prepare a segment found no space.
+// fullLocked says that the last attempt to prepare a segment found no space, or no file handle.
 func (w *worker) fullLocked() bool {
-	return len(w.mu.prepared) == 0 && errors.Is(w.mu.failed, vfs.ErrNoSpace)
+	return len(w.mu.prepared) == 0 &&
+		(errors.Is(w.mu.failed, vfs.ErrNoSpace) || errors.Is(w.mu.failed, vfs.ErrNoHandles))
 }
 
-// Full says that the last attempt to prepare a segment found no space. While it is true new
+// Full says that the last attempt to prepare a segment found no space, or no file handle. While it is true new
 // commands should be refused; it turns false by itself when an attempt succeeds.
 func (l *Log) Full() bool {
 	l.worker.mu.Lock()

@@ -60,10 +60,13 @@ func growSegment(s *segment, size int64) error {
 }
 
 // spaceError decides what a failure to get the next segment means. Nothing of the log was touched,
-// so a full disk is retryable; anything else ends the log.
+// so a full disk and the want of a file handle are retryable; anything else ends the log.
 func (l *Log) spaceError(err error) error {
-	if errors.Is(err, vfs.ErrNoSpace) {
+	switch {
+	case errors.Is(err, vfs.ErrNoSpace):
 		return fmt.Errorf("%w: %w", ErrDiskFull, err)
+	case errors.Is(err, vfs.ErrNoHandles):
+		return &handlesError{err: err}
 	}
 	return l.poison(err)
 }

@@ -11,17 +11,26 @@ var ErrLocked = errors.New("vfs: file is locked by somebody else")
 // so the caller may free space and try again.
 var ErrNoSpace = errors.New("vfs: no space left")
 
-// noSpaceError keeps the host's own error, with its path and operation, and matches ErrNoSpace.
-type noSpaceError struct{ err error }
+// ErrNoHandles is matched by the error of opening a file when the process or the host has as many
+// open as it may have. Nothing has happened; the caller may try again when others are closed.
+var ErrNoHandles = errors.New("vfs: no file handle left")
 
-func (e *noSpaceError) Error() string        { return e.err.Error() }
-func (e *noSpaceError) Unwrap() error        { return e.err }
-func (e *noSpaceError) Is(target error) bool { return target == ErrNoSpace }
+// classError keeps the host's own error, with its path and operation, and matches its class.
+type classError struct{ err, class error }
+
+func (e *classError) Error() string        { return e.err.Error() }
+func (e *classError) Unwrap() error        { return e.err }
+func (e *classError) Is(target error) bool { return target == e.class }
 
 // mapError gives the errors of the host the classes of this package.
 func mapError(err error) error {
-	if err == nil || !isNoSpace(err) {
-		return err
+	switch {
+	case err == nil:
+		return nil
+	case isNoSpace(err):
+		return &classError{err: err, class: ErrNoSpace}
+	case isNoHandles(err):
+		return &classError{err: err, class: ErrNoHandles}
 	}
-	return &noSpaceError{err: err}
+	return err
 }

@@ -14,6 +14,10 @@ func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
+func isNoHandles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
 func rename(oldName, newName string) error { return os.Rename(oldName, newName) }
 
 func lockFile(f *os.File) error {

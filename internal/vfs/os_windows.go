@@ -12,6 +12,8 @@ func isNoSpace(err error) bool {
 	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
 }
 
+func isNoHandles(err error) bool { return errors.Is(err, windows.ERROR_TOO_MANY_OPEN_FILES) }
+
 // rename asks for write-through, because a directory cannot be flushed here afterwards.
 func rename(oldName, newName string) error {
 	from, err := windows.UTF16PtrFromString(oldName)
