@@ -36,13 +36,13 @@ type frameConn struct {
 	replies chan wire.Frame
 }
 
-// frameCall is one request that was started, and whose outcome wait returns.
+// frameCall is one request on its way.
 type frameCall struct {
 	id      uint64
 	group   *node.Group
 	kind    commandKind
-	session bool // opens or closes one: no command of the service
-	wait    func(context.Context) (node.Result, error)
+	call    *node.Call  // of a command of the service, which was started
+	session *wire.Frame // opens or closes a session, when its turn comes; nil = it is a command
 	started time.Time
 }
 
@@ -108,16 +108,16 @@ func (c *frameConn) request(f wire.Frame) (wire.Status, string) {
 	line := lineWrites
 	switch f.Kind {
 	case wire.OpenSession, wire.CloseSession:
-		line, call.session = lineSessions, true
-		call.wait = sessionRequest(group, f)
+		session := f // of its own, so that a command's frame stays where it is
+		line, call.session = lineSessions, &session
 	case wire.Read:
 		line, call.kind = lineReads+int(f.Level), kindRead
 	}
-	if !call.session {
+	if call.session == nil {
 		if err := c.server.service.check(f.Payload, call.kind); err != nil {
 			return wire.Refused, err.Error()
 		}
-		call.wait = start(group, f).Wait
+		call.call = start(group, f)
 	}
 	c.line(f.Group, line) <- call
 	return wire.OK, ""
@@ -134,18 +134,19 @@ func start(g *node.Group, f wire.Frame) *node.Call {
 	return g.Go(f.Payload)
 }
 
-// sessionRequest returns what opens or closes a session, and takes its time.
-func sessionRequest(g *node.Group, f wire.Frame) func(context.Context) (node.Result, error) {
-	return func(ctx context.Context) (node.Result, error) {
-		if f.Kind == wire.CloseSession {
-			return node.Result{}, g.CloseSession(ctx, f.Session)
-		}
-		session, err := g.OpenSession(ctx)
-		if err != nil {
-			return node.Result{}, err
-		}
-		return node.Result{Answer: wire.AppendSession(nil, session.ID())}, nil
+// outcome waits for the end of a request.
+func (c *frameCall) outcome(ctx context.Context) (node.Result, error) {
+	switch {
+	case c.session == nil:
+		return c.call.Wait(ctx)
+	case c.session.Kind == wire.CloseSession:
+		return node.Result{}, c.group.CloseSession(ctx, c.session.Session)
 	}
+	session, err := c.group.OpenSession(ctx)
+	if err != nil {
+		return node.Result{}, err
+	}
+	return node.Result{Answer: wire.AppendSession(nil, session.ID())}, nil
 }
 
 // readLevel says a level of the protocol in the node's terms.
@@ -223,8 +224,8 @@ func (c *frameConn) wait(calls <-chan frameCall) {
 			shared = call.started
 			ctx, cancel = context.WithDeadline(context.Background(), shared.Add(timeout))
 		}
-		result, err := call.wait(ctx)
-		if !call.session {
+		result, err := call.outcome(ctx)
+		if call.session == nil {
 			c.server.metrics.observe(call.kind, err, time.Since(call.started))
 		}
 		c.replies <- c.reply(call, result, err)
