@@ -153,6 +153,8 @@ func TestWhatIsSentAgain(t *testing.T) {
 		{wire.Refused, wire.Write, client.ErrRefused, false},
 		{wire.Unknown, wire.Write, client.ErrUnknown, true},
 		{wire.Status(200), wire.Write, client.ErrUnknown, true},
+		{wire.NoGroup, wire.Write, nil, false},
+		{wire.Behind, wire.Read, nil, false},
 		{wire.Unknown, wire.Read, nil, false},
 		{wire.Refused, wire.Read, client.ErrRefused, false},
 	}

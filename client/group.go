@@ -157,7 +157,7 @@ func (a *attempts) judge(route *route, address string, reply wire.Frame) (
 			route.leave(address)
 		}
 		return a.failed(detail, false)
-	case wire.Closed, wire.Failed, wire.NoGroup:
+	case wire.Closed, wire.Failed, wire.NoGroup, wire.Behind:
 		route.leave(address)
 		return a.failed(detail, false)
 	}

@@ -146,6 +146,8 @@ type Advice struct {
 //	                   no        yes                      another node
 //	ErrConflict, ErrInvalidChange
 //	                   no        of no use
+//	ErrGroupExists, ErrNoGroup, ErrGroupID, ErrTooManyGroups
+//	                   no        of no use
 //	ErrChangePending, ErrNoQuorum, ErrTransferFailed
 //	                   no        yes                      anyone, later
 //	ChangeError        in part, if it has begun: yes, it goes on from there
@@ -174,6 +176,10 @@ var advices = []struct {
 	{ErrNoQuorum, Advice{NotApplied, true, AskAnyone, 0}},
 	{ErrInvalidChange, Advice{NotApplied, true, AskNobody, 0}},
 	{ErrTransferFailed, Advice{NotApplied, true, AskAnyone, 0}},
+	{ErrGroupExists, Advice{NotApplied, true, AskNobody, 0}},
+	{ErrNoGroup, Advice{NotApplied, true, AskNobody, 0}},
+	{ErrGroupID, Advice{NotApplied, true, AskNobody, 0}},
+	{ErrTooManyGroups, Advice{NotApplied, true, AskNobody, 0}},
 	{ErrSessionExpired, Advice{NotApplied, false, AskNobody, 0}},
 	{ErrSequenceTooOld, Advice{Unknown, false, AskNobody, 0}},
 	{ErrSessionFull, Advice{NotApplied, true, AskAnyone, 0}},

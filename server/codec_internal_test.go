@@ -91,6 +91,7 @@ func TestFailures(t *testing.T) {
 		{node.ErrGroupFailed, kindRead, wire.Failed, "FAILED "},
 		{&node.NotLeaderError{Leader: 2}, kindWrite, wire.NotLeader, "NOTLEADER "},
 		{&node.NotLeaderError{}, kindWrite, wire.NotLeader, "NOTLEADER "},
+		{node.ErrBehind, kindRead, wire.Behind, "BEHIND "},
 		{node.ErrGroupRemoved, kindWrite, wire.NoGroup, "NOGROUP "},
 		{node.ErrSessionExpired, kindWrite, wire.SessionExpired, "SESSIONEXPIRED "},
 		{node.ErrSequenceTooOld, kindWrite, wire.SequenceTooOld, "SEQUENCETOOOLD "},

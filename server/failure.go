@@ -26,6 +26,8 @@ var failures = [...]struct {
 		"SEQUENCETOOOLD its answer was acknowledged before; this attempt changes nothing"}},
 	{node.ErrSessionFull, failure{wire.SessionFull,
 		"SESSIONFULL too many answers are not acknowledged; not applied, try again later"}},
+	{node.ErrBehind, failure{wire.Behind,
+		"BEHIND this node has not applied so much in time; not applied, ask another node"}},
 	{node.ErrNoLeader, failure{wire.NoLeader,
 		"CLUSTERDOWN no leader in time; not applied, try again"}},
 	{node.ErrOverloaded, failure{wire.Overloaded,

@@ -38,11 +38,13 @@ const (
 	// SessionFull: too many answers of the session are kept; try again when earlier ones are
 	// acknowledged.
 	SessionFull Status = 13
+	// Behind: of a read at an index, the node has not applied so much in time; ask another one.
+	Behind Status = 14
 )
 
 var statusNames = [...]string{"ok", "unknown", "not leader", "no leader", "overloaded", "too large",
 	"disk full", "closed", "failed", "refused", "no group", "session expired", "sequence too old",
-	"session full"}
+	"session full", "behind"}
 
 func (s Status) String() string {
 	if int(s) < len(statusNames) {
