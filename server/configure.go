@@ -19,8 +19,9 @@ func loadConfig(file, id, data string) (*config.Config, error) {
 }
 
 // nodeOptions says in the node's terms what the configuration says.
-func nodeOptions(c *config.Config, logger *slog.Logger) node.Options {
+func nodeOptions(c *config.Config, service *Service, logger *slog.Logger) node.Options {
 	o := node.Options{
+		Machines:         service.machines,
 		ClusterID:        c.Cluster.ID,
 		ID:               c.Node.ID,
 		Dir:              c.Node.Data,

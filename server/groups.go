@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"net/http"
 
 	"github.com/connectraft/connect/internal/admin"
@@ -14,6 +13,12 @@ func (a *adminListener) postGroups(w http.ResponseWriter, r *http.Request) {
 	if err == nil && wanted.Group == 0 {
 		err = invalid("group = 0: want a number of 1 or more")
 	}
+	if err == nil {
+		// A group that no node can start must not get into the catalog.
+		if _, cannot := a.server.service.machines(wanted.Group); cannot != nil {
+			err = invalid("%v", cannot)
+		}
+	}
 	if err != nil {
 		answerError(w, err)
 		return
@@ -21,9 +26,7 @@ func (a *adminListener) postGroups(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := limited(r)
 	defer cancel()
 	a.server.logger.Info("new group asked for", "group", wanted.Group, "from", r.RemoteAddr)
-	answerDone(w, a.server.changeGroups(func(k groupKeeper) error {
-		return k.CreateGroup(ctx, wanted.Group)
-	}))
+	answerDone(w, a.server.node.CreateGroup(ctx, wanted.Group))
 }
 
 // deleteGroup removes a group with everything in it.
@@ -39,20 +42,5 @@ func (a *adminListener) deleteGroup(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := limited(r)
 	defer cancel()
 	a.server.logger.Info("removal of a group asked for", "group", id, "from", r.RemoteAddr)
-	answerDone(w, a.server.changeGroups(func(k groupKeeper) error {
-		return k.RemoveGroup(ctx, id)
-	}))
-}
-
-// groupKeeper is a node that creates and removes groups.
-type groupKeeper interface {
-	CreateGroup(ctx context.Context, id uint64) error
-	RemoveGroup(ctx context.Context, id uint64) error
-}
-
-func (s *Server) changeGroups(change func(groupKeeper) error) error {
-	if keeper, ok := any(s.node).(groupKeeper); ok {
-		return change(keeper)
-	}
-	return invalid("this service has one group")
+	answerDone(w, a.server.node.RemoveGroup(ctx, id))
 }

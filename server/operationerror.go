@@ -25,6 +25,10 @@ var operationErrors = []struct {
 	{node.ErrRefused, admin.KindStopping, http.StatusServiceUnavailable},
 	{node.ErrNotAdded, admin.KindStopping, http.StatusServiceUnavailable},
 	{node.ErrGroupRemoved, admin.KindInvalid, http.StatusGone},
+	{node.ErrGroupExists, admin.KindExists, http.StatusConflict},
+	{node.ErrGroupID, admin.KindInvalid, http.StatusBadRequest},
+	{node.ErrTooManyGroups, admin.KindInvalid, http.StatusConflict},
+	{node.ErrNoGroup, admin.KindNotFound, http.StatusNotFound},
 	{node.ErrNoLeader, admin.KindNoLeader, http.StatusServiceUnavailable},
 	{node.ErrClosed, admin.KindStopping, http.StatusServiceUnavailable},
 	{node.ErrOverloaded, admin.KindOverloaded, http.StatusServiceUnavailable},
@@ -95,7 +99,8 @@ func isDefinite(err error) bool {
 	}
 	for _, sure := range []error{node.ErrInvalidChange, node.ErrConflict, node.ErrChangePending,
 		node.ErrNoQuorum, node.ErrTransferFailed, node.ErrNotAdded, node.ErrRefused,
-		node.ErrRemoved} {
+		node.ErrRemoved, node.ErrGroupExists, node.ErrGroupID, node.ErrTooManyGroups,
+		node.ErrNoGroup} {
 		if errors.Is(err, sure) {
 			return true
 		}

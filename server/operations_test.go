@@ -113,6 +113,7 @@ func TestRefusedOperations(t *testing.T) {
 		{"no target", "POST", "/v1/transfer", `{"to":0}`, nil, 400, "want the id of a member"},
 		{"no voter", "POST", "/v1/transfer", `{"to":7}`, nil, 400, "node 7 has no vote"},
 		{"the first group", "DELETE", "/v1/groups/1", "", nil, 400, "cannot be removed"},
+		{"a second machine", "POST", "/v1/groups", `{"group":2}`, nil, 400, "one state machine"},
 		{"group 0", "POST", "/v1/groups", `{"group":0}`, nil, 400, "want a number of 1 or more"},
 	} {
 		status, body := operate(t, cfg, test.method, test.path, test.body, test.header...)

@@ -92,7 +92,11 @@ func stateOf(notReady error) string {
 	return admin.StateNotReady
 }
 
+// count leaves out groups that this node has no part in.
 func count(s *admin.Summary, group *node.Status, notReady error) {
+	if errors.Is(notReady, node.ErrNotAdded) || errors.Is(notReady, node.ErrRemoved) {
+		return
+	}
 	s.Groups++
 	if group.Role == "leader" {
 		s.Leading++

@@ -83,7 +83,7 @@ func (s *Server) open() error {
 		return err
 	}
 	s.admin = newAdminListener(s, admin)
-	if s.node, err = node.Open(nodeOptions(s.config, s.logger)); err != nil {
+	if s.node, err = node.Open(nodeOptions(s.config, &s.service, s.logger)); err != nil {
 		return err
 	}
 	machine, err := s.service.machines(groupID)

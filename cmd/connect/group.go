@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -95,6 +96,9 @@ func addGroup(byID map[uint64]*groupRow, g *admin.Group, on uint64) {
 		r = &groupRow{Group: g.Group, Voters: []uint64{}, Learners: []uint64{}}
 		byID[g.Group] = r
 	}
+	if len(g.Membership.Voters) == 0 && len(r.Voters) > 0 {
+		return // it waits there
+	}
 	leads := g.Role == "leader"
 	if leads && g.Term >= r.Term || r.Leader == 0 && g.Term >= r.Term {
 		r.Term, r.Commit = g.Term, max(r.Commit, g.Commit)
@@ -162,7 +166,7 @@ their ids do not return.`}
 	})
 }
 
-// eachGroup does something to each group that is named, on whatever node answers.
+// eachGroup does something to each group that is named.
 func (c *cluster) eachGroup(ctx context.Context, args []string, done string,
 	do func(address string, id uint64) error) error {
 	list, err := parseIDs(args)
@@ -170,29 +174,41 @@ func (c *cluster) eachGroup(ctx context.Context, args []string, done string,
 		return err
 	}
 	for _, id := range list {
-		r := &reaching{cluster: c, group: id}
-		for {
-			answers := c.survey(ctx, firstGroup)
-			address := leaderOf(answers, firstGroup)
-			if address == "" {
-				return noMembership(answers, firstGroup)
-			}
-			err := do(address, id)
-			if err == nil {
-				break
-			}
-			if !r.again(err) {
-				return bad("group %d: %w", id, err)
-			}
-			r.unknown = r.unknown || unknownOutcome(err)
-			c.say("group %d: %v; trying again", id, err)
-			if !pause(ctx) {
-				return r.end(ctx, err)
-			}
+		if err := c.oneGroup(ctx, id, do); err != nil {
+			return err
 		}
 		if err := c.done("group %d %s", id, done); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// oneGroup does something to a group, on whatever node answers, until it is done.
+func (c *cluster) oneGroup(ctx context.Context, id uint64,
+	do func(address string, id uint64) error) error {
+	r := &reaching{cluster: c, group: id, refusals: refusalsMax}
+	for {
+		answers := c.survey(ctx, firstGroup)
+		address := leaderOf(answers, firstGroup)
+		if address == "" {
+			return noMembership(answers, firstGroup)
+		}
+		err := do(address, id)
+		e, answered := errors.AsType[*admin.Error](err)
+		switch {
+		case err == nil:
+			return nil
+		case answered && e.Kind == admin.KindExists:
+			c.say("group %d: nothing to do: it is so already", id)
+			return nil
+		case answered && e.Kind == admin.KindNotFound, !r.again(err):
+			return bad("group %d: %w", id, err)
+		}
+		r.unknown = r.unknown || unknownOutcome(err)
+		c.say("group %d: %v; trying again", id, err)
+		if !pause(ctx) {
+			return r.end(ctx, err)
+		}
+	}
 }

@@ -21,7 +21,7 @@ const smallSnapshots = "[snapshot]\nentries = 500\n"
 
 // TestThreeFiveThree drives a cluster under load from three nodes to five, and back to three others.
 func TestThreeFiveThree(t *testing.T) {
-	o := newOperator(t)
+	o := proctest.NewOperator(t, "../../cmd/connect")
 	c := proctest.New(t, proctest.Build(t, "."), 3, smallSnapshots)
 	c.StartAll()
 	c.Ready(20 * time.Second)
@@ -31,11 +31,11 @@ func TestThreeFiveThree(t *testing.T) {
 
 	second := slices.Clone(c.Add(2))
 	c.StartAll()
-	o.run("member add", second[0].Admin, second[1].Admin, "--admin", first[0].Admin)
+	o.Run("member add", second[0].Admin, second[1].Admin, "--admin", first[0].Admin)
 	five := c.Nodes
 	l.use(five)
 	l.progressed(t)
-	o.run("status --wait --admin", second[0].Admin)
+	o.Run("status --wait --admin", second[0].Admin)
 
 	third := slices.Clone(c.Add(3))
 	c.StartAll()
@@ -44,12 +44,12 @@ func TestThreeFiveThree(t *testing.T) {
 		pairs = append(pairs, fmt.Sprintf("%d=%s", first[i].ID, n.Admin))
 	}
 	l.use(slices.Concat(second, third))
-	o.run("member replace", strings.Join(pairs, " "), "--admin", second[0].Admin)
-	o.run("member remove 4 5 --admin", third[0].Admin)
+	o.Run("member replace", strings.Join(pairs, " "), "--admin", second[0].Admin)
+	o.Run("member remove 4 5 --admin", third[0].Admin)
 	l.use(third)
 	l.progressed(t)
 
-	said := o.run("member list --admin", third[2].Admin)
+	said := o.Run("member list --admin", third[2].Admin)
 	if strings.Count(said, " voter ") != 3 || strings.Contains(said, "learner") {
 		t.Errorf("the members are\n%s", said)
 	}
@@ -61,7 +61,7 @@ func TestThreeFiveThree(t *testing.T) {
 			})
 		stop(t, c, n)
 	}
-	o.run("status --wait --admin", third[0].Admin)
+	o.Run("status --wait --admin", third[0].Admin)
 	l.end(t, third)
 
 	// All of them come back by themselves.
@@ -71,7 +71,7 @@ func TestThreeFiveThree(t *testing.T) {
 	for _, n := range third {
 		c.Start(n)
 	}
-	o.run("status --wait --timeout 60s --admin", third[1].Admin)
+	o.Run("status --wait --timeout 60s --admin", third[1].Admin)
 }
 
 // stop ends a node as an operator does.
@@ -89,7 +89,7 @@ func stop(t *testing.T, c *proctest.Cluster, n *proctest.Node) {
 // kill -9 while a replacement is under way. The command survives it, or goes on when it is given
 // again.
 func TestKilledInTheMiddleOfAChange(t *testing.T) {
-	o, binary := newOperator(t), proctest.Build(t, ".")
+	o, binary := proctest.NewOperator(t, "../../cmd/connect"), proctest.Build(t, ".")
 	for name, victim := range map[string]func(leader, asked, joins *proctest.Node) *proctest.Node{
 		"the leader": func(leader, _, _ *proctest.Node) *proctest.Node { return leader },
 		"the node that is asked": func(_, asked, _ *proctest.Node) *proctest.Node {
@@ -101,9 +101,9 @@ func TestKilledInTheMiddleOfAChange(t *testing.T) {
 	}
 }
 
-func killInTheMiddle(t *testing.T, o operator, binary string,
+func killInTheMiddle(t *testing.T, o *proctest.Operator, binary string,
 	victim func(leader, asked, joins *proctest.Node) *proctest.Node) {
-	o.t = t
+	o.T = t
 	c := proctest.New(t, binary, 3, smallSnapshots)
 	c.StartAll()
 	c.Ready(20 * time.Second)
@@ -122,7 +122,7 @@ func killInTheMiddle(t *testing.T, o operator, binary string,
 	args := []string{"member", "replace", fmt.Sprintf("%d=%s", leaves.ID, joins.Admin), "--admin",
 		strings.Join(admins(first), ","), "--timeout", "60s"}
 
-	cmd := exec.Command(o.binary, args...)
+	cmd := exec.Command(o.Binary, args...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -151,11 +151,11 @@ func killInTheMiddle(t *testing.T, o operator, binary string,
 		t.Errorf("the command ended with exit code %d", code)
 	}
 	c.StartAll()
-	o.run(args...)
+	o.Run(args...)
 	after := slices.DeleteFunc(slices.Clone(c.Nodes), func(n *proctest.Node) bool { return n == leaves })
 	l.use(after)
 	l.progressed(t)
-	o.run("status --wait --timeout 60s --admin", joins.Admin)
+	o.Run("status --wait --timeout 60s --admin", joins.Admin)
 	l.end(t, after)
 }
 
@@ -170,7 +170,7 @@ func admins(nodes []*proctest.Node) []string {
 // TestLostDirectory starts a node under its old id on an empty directory. It is refused, and its log
 // and /readyz name the command that replaces it, which is then given as it stands there.
 func TestLostDirectory(t *testing.T) {
-	o := newOperator(t)
+	o := proctest.NewOperator(t, "../../cmd/connect")
 	c := proctest.New(t, proctest.Build(t, "."), 3, smallSnapshots)
 	c.StartAll()
 	c.Ready(20 * time.Second)
@@ -178,7 +178,7 @@ func TestLostDirectory(t *testing.T) {
 	l.progressed(t)
 	registered := regexp.MustCompile(`"incarnation":[1-9]`)
 	proctest.Within(t, 30*time.Second, "the cluster knows the directories", func() bool {
-		_, said := o.try("member list --json --admin", c.Nodes[0].Admin)
+		_, said := o.Try("member list --json --admin", c.Nodes[0].Admin)
 		return len(registered.FindAllString(said, -1)) == 3
 	})
 
@@ -196,14 +196,14 @@ func TestLostDirectory(t *testing.T) {
 		return code == http.StatusServiceUnavailable && found != nil
 	})
 	mustSay(t, logOf(t, lost), found[0])
-	if code, said := o.try("member add", lost.Admin, "--admin", c.Nodes[0].Admin); code != 1 {
+	if code, said := o.Try("member add", lost.Admin, "--admin", c.Nodes[0].Admin); code != 1 {
 		t.Errorf("the node is added as it is, exit code %d: %s", code, said)
 	}
 	stop(t, c, lost)
 	c.Become(lost, 4)
 	c.Start(lost)
-	o.run(found[1])
-	said := o.run("status --wait --timeout 60s --admin", lost.Admin)
+	o.Run(found[1])
+	said := o.Run("status --wait --timeout 60s --admin", lost.Admin)
 	if strings.Count(said, " ok\n") != 3 {
 		t.Errorf("the status is\n%s", said)
 	}

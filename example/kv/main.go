@@ -2,13 +2,17 @@
 // MGET DBSIZE and PING behave, and fail, as in Redis.
 package main
 
-import "github.com/connectraft/connect/server"
+import (
+	"github.com/connectraft/connect/server"
+	"github.com/connectraft/connect/statemachine"
+)
 
 func main() { server.Main(service()) }
 
-// service declares the commands. PING is the server's own.
+// service declares the commands. PING is the server's own. Each group has a store of its own, which
+// SELECT chooses.
 func service() server.Service {
-	return server.RESP(newStore(),
+	return server.RESPGroups(newGroup,
 		server.Write("set", -3),
 		server.Write("del", -2),
 		server.Write("incr", 2),
@@ -17,4 +21,8 @@ func service() server.Service {
 		server.Read("exists", -2),
 		server.Read("dbsize", 1),
 	)
+}
+
+func newGroup(uint64) (statemachine.StateMachine[server.Command, any], error) {
+	return newStore(), nil
 }

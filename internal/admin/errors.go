@@ -13,6 +13,7 @@ const (
 const (
 	KindInvalid    = "invalid"    // the request can never be done like this
 	KindConflict   = "conflict"   // the membership is not the version that was named
+	KindExists     = "exists"     // there is such a group already
 	KindPending    = "pending"    // another change is under way; ask again later
 	KindNoQuorum   = "no quorum"  // the new voters could not agree on anything now
 	KindNoLeader   = "no leader"  // nobody leads the group; ask again later

@@ -35,7 +35,7 @@ type Status struct {
 
 // Summary counts groups on one node.
 type Summary struct {
-	Groups   int `json:"groups"`    // run here
+	Groups   int `json:"groups"`    // have this node as a member
 	Leading  int `json:"leading"`   // are led by this node
 	NoLeader int `json:"no_leader"` // have no leader that this node knows
 	Failed   int `json:"failed"`    // have stopped on this node

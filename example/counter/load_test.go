@@ -1,9 +1,7 @@
 package main_test
 
 import (
-	"bytes"
 	"fmt"
-	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,39 +10,6 @@ import (
 
 	"github.com/connectraft/connect/internal/proctest"
 )
-
-// operator runs the command line against a cluster.
-type operator struct {
-	t      testing.TB
-	binary string
-}
-
-func newOperator(t testing.TB) operator {
-	return operator{t, proctest.Build(t, "../../cmd/connect")}
-}
-
-// try runs a command, whose words may stand in one string, and returns its exit code and all it has
-// said.
-func (o operator) try(args ...string) (code int, said string) {
-	var out bytes.Buffer
-	cmd := exec.Command(o.binary, strings.Fields(strings.Join(args, " "))...)
-	cmd.Stdout, cmd.Stderr = &out, &out
-	code = proctest.ExitCode(cmd.Run())
-	return code, out.String()
-}
-
-// run requires that a command is done.
-func (o operator) run(args ...string) string {
-	o.t.Helper()
-	begin := time.Now()
-	code, said := o.try(args...)
-	o.t.Logf("connect %s: exit code %d after %v\n%s", strings.Join(args, " "), code,
-		time.Since(begin).Round(time.Millisecond), said)
-	if code != 0 {
-		o.t.FailNow()
-	}
-	return said
-}
 
 // load is clients that increment all the time, wherever there is a node that takes it.
 type load struct {
