@@ -11,9 +11,10 @@ import (
 )
 
 // preparedMax is how many segments are held ready. One is made in advance; the others are files
-// that compaction has set free. Their old bytes are harmless: no frame of one segment validates in
-// another, and every write covers whole sectors.
-const preparedMax = 2
+// that compaction has set free, often several at once: to remove one and fill another with zeros
+// takes the disk as much time as to write it full. Their old bytes are harmless: no frame of one
+// segment validates in another, and every write covers whole sectors.
+const preparedMax = 4
 
 // take returns a prepared segment. It waits for one that is being prepared, and asks once more if
 // there is none.
