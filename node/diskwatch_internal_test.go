@@ -45,13 +45,18 @@ func TestDiskIsToldToSubscribers(t *testing.T) {
 		defer s.Close()
 		expectTold(t, d, s)
 
+		appendEntry := func(index uint64) error {
+			return l.Append([]wal.Update{{Group: 1, State: &wal.State{Term: 1},
+				Entries: []*pb.Entry{{Index: &index, Term: new(uint64(1))}}}}, true)
+		}
+		if err := appendEntry(1); err != nil { // takes the group in
+			t.Fatal(err)
+		}
+		synctest.Wait()
 		stalled, done := make(chan struct{}), make(chan error)
 		remove := fs.Inject(vfs.Fault{Ops: vfs.OpSyncData,
 			Do: vfs.Effect{Hook: func(vfs.Op) { <-stalled }}})
-		go func() {
-			done <- l.Append([]wal.Update{{Group: 1, State: &wal.State{Term: 1},
-				Entries: []*pb.Entry{{Index: new(uint64(1)), Term: new(uint64(1))}}}}, true)
-		}()
+		go func() { done <- appendEntry(2) }()
 		time.Sleep(time.Second / 2) // of the fake clock
 		expectTold(t, d, s)
 		time.Sleep(time.Second)

@@ -57,7 +57,7 @@ const (
 
 	// PeerUp: the connections to Peer are established.
 	PeerUp EventKind = "peer_up"
-	// PeerLost: a connection to Peer broke, or what was sent to it was dropped.
+	// PeerLost: a connection to Peer broke.
 	PeerLost EventKind = "peer_lost"
 	// PeerRefused: Peer wanted to connect and must not, or it refuses this node; Detail says which,
 	// why, and what to do.
@@ -144,6 +144,8 @@ type events struct {
 		sync.Mutex
 		closed bool // the node is; held by whoever replaces subscriptions
 	}
+	// peers are those that are told to be up. They are the transport's: it calls one at a time.
+	peers map[uint64]struct{}
 }
 
 // subscriptionsMax bounds what one event can cost.
@@ -171,6 +173,27 @@ func (v *events) emit(e Event) {
 	e.Time = time.Now()
 	for _, s := range *subscriptions {
 		s.offer(e)
+	}
+}
+
+// up notes that a peer is connected. One that was up before has been lost meanwhile.
+func (v *events) up(peer uint64) {
+	if _, was := v.peers[peer]; was {
+		v.emit(Event{Kind: PeerLost, Peer: peer})
+	}
+	if v.peers == nil {
+		v.peers = map[uint64]struct{}{}
+	}
+	v.peers[peer] = struct{}{}
+	v.emit(Event{Kind: PeerUp, Peer: peer})
+}
+
+// lost notes that something sent to a peer is lost. The transport says so for each of the streams
+// that break together, and for a queue that was full; one event for a connection is enough.
+func (v *events) lost(peer uint64, connected bool) {
+	if _, was := v.peers[peer]; was && !connected {
+		delete(v.peers, peer)
+		v.emit(Event{Kind: PeerLost, Peer: peer})
 	}
 }
 

@@ -204,8 +204,12 @@ func TestPeersAndSnapshotsAreToldToSubscribers(t *testing.T) {
 	if c.groups[other], err = n.StartGroup(1, &sum{}); err != nil {
 		t.Fatal(err)
 	}
-	if e, _ := await(t, s, node.PeerUp); e.Peer != other {
-		t.Errorf("peer %d came up, want %d", e.Peer, other)
+	up, between := await(t, s, node.PeerUp)
+	if up.Peer != other {
+		t.Errorf("peer %d came up, want %d", up.Peer, other)
+	}
+	if slices.ContainsFunc(between, func(e node.Event) bool { return e.Kind == node.PeerLost }) {
+		t.Error("the peer was lost twice")
 	}
 	sent, _ := await(t, s, node.SnapshotSent)
 	got, _ := await(t, theirs, node.SnapshotReceived)

@@ -585,7 +585,7 @@ func (h handler) HandleSnapshot(_ context.Context, from, group uint64, m *pb.Mes
 }
 
 func (h handler) PeerLost(peer uint64) {
-	h.node.emit(Event{Kind: PeerLost, Peer: peer})
+	h.node.events.lost(peer, h.node.incarnationOf(peer) != 0)
 	h.node.relays.lost(peer)
 	h.node.control.lost(peer)
 	h.node.groups.each(func(g *Group) {
@@ -599,7 +599,7 @@ func (h handler) PeerLost(peer uint64) {
 }
 
 func (h handler) PeerUp(peer, _ uint64) {
-	h.node.emit(Event{Kind: PeerUp, Peer: peer})
+	h.node.events.up(peer)
 	h.node.refusals.lifted(peer)
 	h.node.steward.kick()
 }
