@@ -79,7 +79,6 @@ type memberPosition struct {
 	Entries     uint64 `json:"entries"` // behind the end of the leader's log
 	Bytes       int64  `json:"bytes"`   // of these entries; estimated when they are many
 	Match       uint64 `json:"match"`
-	Active      bool   `json:"active"`
 	Connected   bool   `json:"connected"`
 	Replicating bool   `json:"replicating"` // neither probed nor sent a snapshot
 	Snapshot    uint64 `json:"snapshot,omitempty"`

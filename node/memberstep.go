@@ -222,7 +222,7 @@ const exactEntriesMax = closeEntries
 
 func (g *Group) position(p replica.Progress, last uint64,
 	connected map[uint64]uint64) memberPosition {
-	at := memberPosition{ID: p.ID, Match: p.Match, Active: p.Active, Snapshot: p.Snapshot,
+	at := memberPosition{ID: p.ID, Match: p.Match, Snapshot: p.Snapshot,
 		Connected: connected[p.ID] != 0, Replicating: p.State == tracker.StateReplicate}
 	at.Entries = last - min(p.Match, last)
 	at.Bytes = g.bytesBehind(p.Match, last)

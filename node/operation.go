@@ -35,6 +35,7 @@ type operation struct {
 	seen      map[uint64]bool  // ids of the change that were members
 	close     map[uint64]time.Time
 	transfers int
+	silent    time.Time // since when the leader that is removed has nobody to hand over to
 }
 
 func (o *operation) run(ctx context.Context) error {
@@ -111,8 +112,7 @@ func (o *operation) notice() {
 		o.seen[m.ID] = true
 	}
 	for _, p := range o.positions {
-		near := p.Entries <= closeEntries && p.Bytes <= closeBytes && p.Connected && p.Active &&
-			p.Replicating
+		near := p.Entries <= closeEntries && p.Bytes <= closeBytes && p.Connected && p.Replicating
 		if !near {
 			delete(o.close, p.ID)
 		} else if o.close[p.ID].IsZero() {
@@ -169,8 +169,16 @@ var errChanged = errors.New("node: the membership has changed meanwhile")
 func (o *operation) transfer(ctx context.Context) error {
 	o.begun = true
 	stays := slices.DeleteFunc(slices.Clone(o.positions), func(p memberPosition) bool {
-		return !p.Active || !o.now.votes(p.ID) || slices.Contains(o.change.Remove, p.ID)
+		return !p.Connected || !o.now.votes(p.ID) || slices.Contains(o.change.Remove, p.ID)
 	})
+	if len(stays) > 0 {
+		o.silent = time.Time{}
+	} else if o.silent.IsZero() {
+		o.silent = time.Now()
+	}
+	if len(stays) == 0 && time.Since(o.silent) < o.group.node.electionTimeout() {
+		return errChanged // connections may come back
+	}
 	if len(stays) == 0 {
 		return fmt.Errorf("%w: no voter that stays answers the leader, node %d, which is to be "+
 			"removed", ErrNoQuorum, o.leader)
