@@ -1,11 +1,19 @@
 package server
 
-// StartGroup starts a group beside the first one.
-func StartGroup(s *Server, id uint64) error {
-	machine, err := s.service.machines(id)
-	if err != nil {
-		return err
-	}
-	_, err = s.node.StartGroup(id, machine)
+import "context"
+
+// CreateGroup creates a group, as the admin listener does.
+func (s *Server) CreateGroup(ctx context.Context, id uint64) error {
+	return s.node.CreateGroup(ctx, id)
+}
+
+// RemoveGroup removes a group, as the admin listener does.
+func (s *Server) RemoveGroup(ctx context.Context, id uint64) error {
+	return s.node.RemoveGroup(ctx, id)
+}
+
+// MachineFor makes the state machine of a group.
+func (s Service) MachineFor(group uint64) error {
+	_, err := s.machines(group)
 	return err
 }

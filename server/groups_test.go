@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -23,10 +24,12 @@ func groupsService() server.Service {
 		server.Write("incr", 1), server.Read("get", 1))
 }
 
-// startGroup starts a group and waits until it answers.
-func startGroup(t *testing.T, s *server.Server, c *client.Client, id uint64) *client.Group {
+// createGroup creates a group and waits until it answers.
+func createGroup(t *testing.T, s *server.Server, c *client.Client, id uint64) *client.Group {
 	t.Helper()
-	if err := server.StartGroup(s, id); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), waitMax)
+	defer cancel()
+	if err := s.CreateGroup(ctx, id); err != nil {
 		t.Fatal(err)
 	}
 	g := c.Group(id)
@@ -37,8 +40,10 @@ func startGroup(t *testing.T, s *server.Server, c *client.Client, id uint64) *cl
 }
 
 func TestServiceOfOneMachineHasOneGroup(t *testing.T) {
-	s, _ := open(t, counterService, "")
-	if err := server.StartGroup(s, 2); err == nil {
+	if err := counterService().MachineFor(1); err != nil {
+		t.Error(err)
+	}
+	if err := counterService().MachineFor(2); err == nil {
 		t.Error("a second group got the machine of the first")
 	}
 }
@@ -46,7 +51,7 @@ func TestServiceOfOneMachineHasOneGroup(t *testing.T) {
 // TestSelectChoosesTheGroup counts in two groups over one connection, without waiting in between.
 func TestSelectChoosesTheGroup(t *testing.T) {
 	s, cfg := open(t, groupsService, "")
-	startGroup(t, s, openClient(t, cfg.Self().Client), 2)
+	createGroup(t, s, openClient(t, cfg.Self().Client), 2)
 	c := dial(t, cfg)
 	c.expect("incr\r\nselect 2\r\nget\r\nincr\r\nincr\r\nget\r\nselect 3\r\nget\r\n"+
 		"select 1\r\nget\r\nselect 0\r\nincr\r\n",
@@ -58,7 +63,7 @@ func TestSelectChoosesTheGroup(t *testing.T) {
 func TestClientChoosesTheGroup(t *testing.T) {
 	s, cfg := open(t, groupsService, "")
 	c := openClient(t, cfg.Self().Client)
-	second := startGroup(t, s, c, 2)
+	second := createGroup(t, s, c, 2)
 	for range 3 {
 		if _, err := second.Write(t.Context(), client.Command("incr")); err != nil {
 			t.Fatal(err)

@@ -64,8 +64,10 @@ func (c *Catalog) Groups() []CreatedGroup {
 	return list
 }
 
-// Removed reports whether a group existed and does not any more.
-func (c *Catalog) Removed(id uint64) bool { return c.wasUsed(id) && c.groups[id] == nil }
+// Removed reports whether a group existed and does not any more. No catalog knows of none.
+func (c *Catalog) Removed(id uint64) bool {
+	return c != nil && c.wasUsed(id) && c.groups[id] == nil
+}
 
 func (c *Catalog) wasUsed(id uint64) bool {
 	i := c.runAfter(id)
