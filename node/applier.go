@@ -51,7 +51,7 @@ func newApplier(g *Group, machine statemachine.Machine) *applier {
 	a := &applier{group: g, stage: apply.New(machine)}
 	a.done = a.complete
 	a.directory.Store(a.stage.Directory())
-	a.serial = newSerial(a.do)
+	a.serial = newSerial(g.node.crew, a.do)
 	return a
 }
 

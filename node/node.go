@@ -42,6 +42,7 @@ type Node struct {
 	joint     joint
 	relays    *relays
 	signals   sync.Pool // channels of calls that have ended
+	crew      *crew     // runs the apply stages
 	control   *control
 	roster    *roster
 	steward   *steward
@@ -81,7 +82,7 @@ func Open(options Options) (*Node, error) {
 	}
 	n := &Node{options: o, log: o.Logger.With("node", o.ID), started: time.Now(),
 		stopping: make(chan struct{}),
-		ready:    make(chan ready, readyChannelSize), done: make(chan struct{}),
+		ready:    make(chan ready, readyChannelSize), done: make(chan struct{}), crew: newCrew(),
 		fetches: make(chan struct{}, fetchesAtOnce)}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.openStorage(); err != nil {
@@ -519,6 +520,7 @@ func (n *Node) close() error {
 	for _, g := range n.Groups() {
 		g.apply.close()
 	}
+	n.crew.close()
 	n.background.Wait()
 	n.relays.closed()
 	for _, g := range n.Groups() {

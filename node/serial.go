@@ -10,6 +10,7 @@ const spareTasksMax = 4
 // lives only while there is something to do, so that an idle one costs no stack. It has no bound of
 // its own: each user says in its comment what bounds it.
 type serial[T any] struct {
+	crew *crew
 	work func(T)
 	mu   struct {
 		sync.Mutex
@@ -21,33 +22,45 @@ type serial[T any] struct {
 	}
 }
 
-func newSerial[T any](work func(T)) *serial[T] { return &serial[T]{work: work} }
+func newSerial[T any](crew *crew, work func(T)) *serial[T] {
+	return &serial[T]{crew: crew, work: work}
+}
 
 // put appends a value and never blocks. It reports false, and does nothing, once the serial has
 // ended.
 func (s *serial[T]) put(item T) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.mu.ended {
-		return false
+	ended := s.mu.ended
+	if !ended {
+		s.mu.items = append(s.mu.items, item)
 	}
-	s.mu.items = append(s.mu.items, item)
-	s.runLocked()
-	return true
+	quiet := s.dueLocked()
+	s.mu.Unlock()
+	s.start(quiet)
+	return !ended
 }
 
 // begin has the values worked off, those that wait and those that come.
 func (s *serial[T]) begin() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.mu.begun = true
-	s.runLocked()
+	quiet := s.dueLocked()
+	s.mu.Unlock()
+	s.start(quiet)
 }
 
-func (s *serial[T]) runLocked() {
-	if s.mu.begun && !s.mu.ended && s.mu.quiet == nil && len(s.mu.items) > 0 {
-		s.mu.quiet = make(chan struct{})
-		go s.run(s.mu.quiet)
+// dueLocked returns the channel of the goroutine that is to run, nil when none is.
+func (s *serial[T]) dueLocked() chan struct{} {
+	if !s.mu.begun || s.mu.ended || s.mu.quiet != nil || len(s.mu.items) == 0 {
+		return nil
+	}
+	s.mu.quiet = make(chan struct{})
+	return s.mu.quiet
+}
+
+func (s *serial[T]) start(quiet chan struct{}) {
+	if quiet != nil {
+		s.crew.do(func() { s.run(quiet) })
 	}
 }
 

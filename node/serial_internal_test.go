@@ -14,7 +14,9 @@ func TestSerialKeepsOrder(t *testing.T) {
 	var busy atomic.Bool
 	var done sync.WaitGroup
 	done.Add(producers * values)
-	s := newSerial(func(v [2]int) {
+	crew := newCrew()
+	defer crew.close()
+	s := newSerial(crew, func(v [2]int) {
 		if busy.Swap(true) {
 			t.Error("two values at a time")
 		}
@@ -50,7 +52,9 @@ func TestSerialKeepsOrder(t *testing.T) {
 func TestSerialEnd(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	worked := 0
-	s := newSerial(func(int) {
+	crew := newCrew()
+	defer crew.close()
+	s := newSerial(crew, func(int) {
 		close(entered)
 		<-leave
 		worked++
