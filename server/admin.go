@@ -71,8 +71,8 @@ func newAdminListener(s *Server, l net.Listener) *adminListener {
 	return a
 }
 
-// bounded lets close wait for requests, and gives the body of one a time to arrive. A read timeout of
-// the whole server would also end what takes long to answer, such as a profile: the server of
+// bounded lets close wait for requests, and gives the body of one a time to arrive. A read timeout
+// of the whole server would also end what takes long to answer, such as a profile: the server of
 // net/http keeps reading while a request is answered.
 func (a *adminListener) bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

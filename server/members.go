@@ -75,8 +75,8 @@ type changeEnd struct {
 	err        error
 }
 
-// followChange carries a change out while who asked listens. When nobody does any more the change is
-// given up, which leaves it where it is.
+// followChange carries a change out while who asked listens. When nobody does any more the change
+// is given up, which leaves it where it is.
 func (a *adminListener) followChange(ctx context.Context, s *stream, g *node.Group,
 	change node.Change) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -92,10 +92,17 @@ func (a *adminListener) followChange(ctx context.Context, s *stream, g *node.Gro
 	}()
 	ticker := time.NewTicker(streamPeriod)
 	defer ticker.Stop()
+	var last node.Phase
+	var told time.Time
 	for {
 		var err error
 		select {
 		case p := <-progress:
+			// The group looks at itself every tick; people and programs need less.
+			if p.Phase == last && time.Since(told) < progressPeriod {
+				continue
+			}
+			last, told = p.Phase, time.Now()
 			err = s.send(admin.Line{Progress: progressOf(&p)})
 		case <-ticker.C:
 			err = s.alive()
@@ -200,8 +207,8 @@ func checkMember(where string, m *admin.Member, bad func(format string, args ...
 	}
 }
 
-// isDialable reports whether an address is host:port of one host; any is for those that may stand for
-// every address of a host.
+// isDialable reports whether an address is host:port of one host; any is for those that may stand
+// for every address of a host.
 func isDialable(address string, any bool) bool {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || host == "" || len(address) > 300 {

@@ -22,9 +22,10 @@ const (
 // operations are the requests under /v1/: JSON for operators and their programs.
 //
 // A browser on the operator's machine reaches the listener as well, and with it every page that is
-// open there. Nothing changes on GET; what changes something must have the Content-Type of JSON, which
-// no form can send; and a request with an Origin, which pages cannot leave out of such requests, is
-// refused. There is no answer to a preflight request, so a page of elsewhere reads nothing either.
+// open there. Nothing changes on GET; what changes something must have the Content-Type of JSON,
+// which no form can send; and a request with an Origin, which pages cannot leave out of such
+// requests, is refused. There is no answer to a preflight request, so a page of elsewhere reads
+// nothing either.
 func (a *adminListener) operations() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", a.getStatus)

@@ -86,7 +86,8 @@ func TestRefusedOperations(t *testing.T) {
 		status                   int
 		say                      string
 	}{
-		{"web page", "POST", "/v1/drain", "{}", []string{"Origin", "http://127.0.0.1:7201"}, 403, "Origin"},
+		{"web page", "POST", "/v1/drain", "{}", []string{"Origin", "http://127.0.0.1:7201"}, 403,
+			"Origin"},
 		{"web page that reads", "GET", "/v1/status", "", []string{"Origin", "null"}, 403, "Origin"},
 		{"form", "POST", "/v1/drain", "a=1", []string{"Content-Type",
 			"application/x-www-form-urlencoded"}, 403, "want application/json"},
@@ -101,7 +102,8 @@ func TestRefusedOperations(t *testing.T) {
 			"]}", nil, 400, "too large"},
 		{"many members", "POST", "/v1/members", `{"add":[` + strings.Repeat(member+",", 64) + member +
 			"]}", nil, 400, "at most 64"},
-		{"nothing", "POST", "/v1/members", "{}", nil, 400, "want add, learn, promote, remove or readdress"},
+		{"nothing", "POST", "/v1/members", "{}", nil, 400,
+			"want add, learn, promote, remove or readdress"},
 		{"every problem", "POST", "/v1/members",
 			`{"add":[{"id":0,"peer":"0.0.0.0:1","client":"x","admin":"0.0.0.0:3"}],"remove":[0]}`, nil,
 			400, `add[0].id = 0: want a number from 1 to 2^63-1\nadd[0].peer = \"0.0.0.0:1\": want ` +
@@ -171,7 +173,9 @@ func TestOperations(t *testing.T) {
 		m.Group != 1 || m.Version == 0 {
 		t.Fatalf("add ends with %s", body)
 	}
-	proctest.Within(t, waitMax, "node 2 serves", func() bool { return statusOf(t, joining).State == admin.StateServing })
+	proctest.Within(t, waitMax, "node 2 serves", func() bool {
+		return statusOf(t, joining).State == admin.StateServing
+	})
 	dial(t, joining).expect("get\r\n", ":2")
 
 	for _, c := range []*config.Config{joining, cfg} { // each asks the other to give it away
@@ -187,7 +191,9 @@ func TestOperations(t *testing.T) {
 	if code, body := operate(t, joining, "POST", "/v1/drain", `{}`); code != http.StatusOK {
 		t.Fatalf("drain: %d %s", code, body)
 	}
-	proctest.Within(t, waitMax, "node 1 leads", func() bool { return statusOf(t, cfg).Summary.Leading == 1 })
+	proctest.Within(t, waitMax, "node 1 leads", func() bool {
+		return statusOf(t, cfg).Summary.Leading == 1
+	})
 
 	code, body = operate(t, joining, "POST", "/v1/members", `{"version":1,"remove":[2]}`)
 	if !strings.Contains(body, `"kind":"conflict"`) {
@@ -213,7 +219,8 @@ func TestEventStream(t *testing.T) {
 	waitReady(t, cfg)
 	transport := &http.Transport{DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
-	response, err := (&http.Client{Transport: transport}).Get("http://" + cfg.Self().Admin + "/v1/events")
+	client := &http.Client{Transport: transport}
+	response, err := client.Get("http://" + cfg.Self().Admin + "/v1/events")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -208,8 +208,8 @@ func (s *Server) failure(err error, kind commandKind) failure {
 	return failureOf(err, kind, s.address)
 }
 
-// address returns the client address of a node, or "" for one that nobody knows. What the group says
-// of its members counts, and the configuration for what it does not say.
+// address returns the client address of a node, or "" for one that nobody knows. What the group
+// says of its members counts, and the configuration for what it does not say.
 func (s *Server) address(id uint64) string {
 	if m, ok := s.group.Member(id); ok && m.Client != "" {
 		return m.Client

@@ -10,11 +10,12 @@ import (
 
 const (
 	streamPeriod    = 5 * time.Second  // an empty line shows that the connection lives
+	progressPeriod  = time.Second      // between two lines about a step that lasts
 	streamWriteTime = 10 * time.Second // for who asked to take a line
 )
 
-// stream is an answer of JSON lines that may take as long as it wants. It belongs to the goroutine of
-// its request.
+// stream is an answer of JSON lines that may take as long as it wants. It belongs to the goroutine
+// of its request.
 type stream struct {
 	w          http.ResponseWriter
 	controller *http.ResponseController

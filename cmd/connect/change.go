@@ -18,8 +18,8 @@ import (
 type plan func(m *admin.Membership) (admin.Change, error)
 
 // reach changes a group until nothing is lacking. What is there already is not done again, so a
-// command that was cut off goes on where it was when it is given again; and it survives the death of
-// the node that it asks, and changes of the leader.
+// command that was cut off goes on where it was when it is given again; and it survives the death
+// of the node that it asks, and changes of the leader.
 func (c *cluster) reach(ctx context.Context, group uint64, lacks plan) (*admin.Membership, error) {
 	r := &reaching{cluster: c, group: group, lacks: lacks, refusals: refusalsMax}
 	for {

@@ -167,8 +167,8 @@ type told struct {
 	at   time.Time
 }
 
-// tell tells on stderr how far the change of a group is: at once when a step begins, and now and then
-// while it lasts.
+// tell tells on stderr how far the change of a group is: at once when a step begins, and now and
+// then while it lasts.
 func (c *cluster) tell(group uint64, p *admin.Progress) {
 	c.saying.Lock()
 	last := c.told[group]

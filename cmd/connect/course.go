@@ -13,9 +13,9 @@ import (
 )
 
 // course is what a command does to all groups. The first group says which others there are, so a
-// node joins it before any other and leaves it after all of them: first is for the first group, then
-// rest for the others, then last for the first one again. nil is for nothing. Where only one group is
-// changed, rest says how.
+// node joins it before any other and leaves it after all of them: first is for the first group,
+// then rest for the others, then last for the first one again. nil is for nothing. Where only one
+// group is changed, rest says how.
 type course struct {
 	first, rest, last plan
 	// named are the members that some group must have at the end.

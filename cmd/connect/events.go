@@ -23,15 +23,15 @@ const lookPeriod = 2 * time.Second
 func newEvents() *cobra.Command {
 	command := &cobra.Command{Use: "events", Short: "Print what happens, as it happens",
 		Args: cobra.NoArgs,
-		Long: `Print a line for each thing that happens on any member from now on, until it is interrupted:
-changes of leaders and of members, snapshots, damage, trouble with disks, slow stages, groups that
+		Long: `Print a line for each thing that happens on any member from now on, until it is
+interrupted: changes of leaders and of members, snapshots, damage, trouble with disks, slow stages, groups that
 start, stop or fail, and peers that come and go. Members that come later, or come back, are followed
 too.`}
 	return newAsk(command, 0, func(ctx context.Context, c *cluster, _ []string) error {
 		f := &follower{cluster: c, streams: make(map[string]bool)}
 		defer f.running.Wait()
 		first := c.survey(ctx, firstGroup)
-		if f.follow(ctx, first); len(f.streams) == 0 && ctx.Err() == nil {
+		if f.follow(ctx, first) == 0 && ctx.Err() == nil {
 			return noAnswer(first)
 		}
 		ticker := time.NewTicker(lookPeriod)
@@ -57,8 +57,8 @@ type follower struct {
 	streams map[string]bool // addresses that are being followed
 }
 
-// follow begins to follow those that answer and are not followed yet.
-func (f *follower) follow(ctx context.Context, answers []answer) {
+// follow begins to follow those that answer and are not followed yet, and returns how many they are.
+func (f *follower) follow(ctx context.Context, answers []answer) (begun int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, a := range answers {
@@ -67,6 +67,7 @@ func (f *follower) follow(ctx context.Context, answers []answer) {
 			continue
 		}
 		f.streams[address] = true
+		begun++
 		f.running.Go(func() {
 			err := f.stream(ctx, http.MethodGet, address, "/v1/events", nil, f.print)
 			if ctx.Err() == nil {
@@ -77,6 +78,7 @@ func (f *follower) follow(ctx context.Context, answers []answer) {
 			delete(f.streams, address)
 		})
 	}
+	return begun
 }
 
 // print writes one event at once: somebody is waiting for it.

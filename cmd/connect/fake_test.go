@@ -14,8 +14,8 @@ import (
 	"github.com/connectraft/connect/internal/admin"
 )
 
-// fake is a cluster of admin listeners with one state between them. It does what it is asked at once,
-// unless a test puts something in the way.
+// fake is a cluster of admin listeners with one state between them. It does what it is asked at
+// once, unless a test puts something in the way.
 type fake struct {
 	mu      sync.Mutex
 	nodes   map[uint64]*fakeNode
@@ -40,11 +40,13 @@ type fakeNode struct {
 // newFake makes nodes 1 to size, all of them voters of the groups.
 func newFake(t testing.TB, size int, groups ...uint64) *fake {
 	t.Helper()
-	f := &fake{nodes: make(map[uint64]*fakeNode), groups: make(map[uint64]*admin.Membership), leader: 1,
-		cluster: "test"}
+	f := &fake{nodes: make(map[uint64]*fakeNode), groups: make(map[uint64]*admin.Membership),
+		leader: 1, cluster: "test"}
 	for id := range uint64(size) {
 		f.add(t, id+1, admin.StateServing)
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, g := range groups {
 		f.groups[g] = &admin.Membership{Group: g, Version: 1}
 		for id := range uint64(size) {
@@ -60,15 +62,34 @@ func (f *fake) add(t testing.TB, id uint64, state string) *fakeNode {
 	n := &fakeNode{fake: f, state: state}
 	n.server = httptest.NewServer(n)
 	t.Cleanup(n.server.Close)
-	n.self = admin.Member{ID: id, Admin: strings.TrimPrefix(n.server.URL, "http://"),
-		Peer: fmt.Sprintf("127.0.0.1:%d", 100+id), Client: fmt.Sprintf("127.0.0.1:%d", 200+id)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	n.self = admin.Member{ID: id, Admin: strings.TrimPrefix(n.server.URL, "http://"),
+		Peer: fmt.Sprintf("127.0.0.1:%d", 100+id), Client: fmt.Sprintf("127.0.0.1:%d", 200+id)}
 	f.nodes[id] = n
 	return n
 }
 
 func (f *fake) address(id uint64) string { return f.nodes[id].self.Admin }
+
+// set changes the cluster while it may be asked.
+func (f *fake) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+// disturb puts something in the way of what is asked from now on; nil for nothing.
+func (f *fake) disturb(refuse func(what string) *admin.Error,
+	cut func(what string) (cut, done bool)) {
+	f.set(func() { f.refuse, f.cut = refuse, cut })
+}
+
+// changes are what was asked for since it was looked at last.
+func (f *fake) changes() (asked []string) {
+	f.set(func() { asked, f.asked = f.asked, nil })
+	return asked
+}
 
 // voters of a group, by id.
 func (f *fake) voters(group uint64) string {

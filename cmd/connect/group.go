@@ -143,8 +143,8 @@ func (c *cluster) printGroups(rows []groupRow) error {
 func newGroupCreate() *cobra.Command {
 	command := &cobra.Command{Use: "create ID...", Args: cobra.MinimumNArgs(1),
 		Short: "Create groups on all voters of the first group",
-		Long: `Create groups. The voters of the first group are their voters. The ids are yours to choose; an
-id that was removed does not return.`}
+		Long: `Create groups. The voters of the first group are their voters. The ids are yours to choose;
+an id that was removed does not return.`}
 	return newAsk(command, quickLimit, func(ctx context.Context, c *cluster, args []string) error {
 		return c.eachGroup(ctx, args, "created", func(address string, id uint64) error {
 			return c.call(ctx, http.MethodPost, address, "/v1/groups", &admin.NewGroup{Group: id},

@@ -17,8 +17,8 @@ func newMember() *cobra.Command {
 	c := family("member", "Show and change who the members are")
 	c.Long = c.Short + `.
 
-A member is named by its id. A node that is to become a member is named by its admin address: it runs
-already, with join = true in its [[member]], and tells its id and its addresses itself.
+A member is named by its id. A node that is to become a member is named by its admin address: it
+runs already, with join = true in its [[member]], and tells its id and its addresses itself.
 
 Each command returns when everything is done: a new member first fetches what it lacks, then votes.
 Given again, a command that was cut off goes on where it was. Without --group a command is for all
@@ -103,9 +103,9 @@ nobody any more and can be stopped; its id is never used again.`}
 func newMemberReplace() *cobra.Command {
 	command := &cobra.Command{Use: "replace OLD=HOST:PORT...", Args: cobra.MinimumNArgs(1),
 		Short: "Put new nodes in the place of members, all at once",
-		Long: `Put the node at an admin address in the place of member OLD, which may be dead. The new node
-gets what it lacks; then, in one step, it becomes a voter and OLD is removed. The new node has an id of
-its own, which no member had before.`}
+		Long: `Put the node at an admin address in the place of member OLD, which may be dead. The new
+node gets what it lacks; then, in one step, it becomes a voter and OLD is removed. The new node has an
+id of its own, which no member had before.`}
 	return newChange(command, func(ctx context.Context, c *cluster, args []string) (course, error) {
 		old, addresses, err := parsePairs(args)
 		if err != nil {
@@ -127,8 +127,8 @@ its own, which no member had before.`}
 func newMemberReaddress() *cobra.Command {
 	command := &cobra.Command{Use: "readdress HOST:PORT...", Args: cobra.MinimumNArgs(1),
 		Short: "Tell the others the new addresses of members",
-		Long: `Tell the others the addresses of the members at these admin addresses. Each runs already, on
-its old data directory and with its new addresses, and tells its id and addresses itself.`}
+		Long: `Tell the others the addresses of the members at these admin addresses. Each runs already,
+on its old data directory and with its new addresses, and tells its id and addresses itself.`}
 	return newChange(command, func(ctx context.Context, c *cluster, args []string) (course, error) {
 		nodes, err := c.movers(ctx, args)
 		move := readdressPlan(nodes)

@@ -30,7 +30,8 @@ func TestMembers(t *testing.T) {
 	three := "--admin=" + f.address(3)
 	expect(t, 0, "member", "add", "--learner", six.self.Admin, three)
 	r = expect(t, 0, "member", "list", three)
-	if rows := lines(r.stdout); len(rows) != 5 || !strings.HasPrefix(rows[4], "6   learner  127.0.0.1:106") {
+	rows := lines(r.stdout)
+	if len(rows) != 5 || !strings.HasPrefix(rows[4], "6   learner  127.0.0.1:106") {
 		t.Errorf("list prints %q", r.stdout)
 	}
 	expect(t, 0, "member", "promote", "6", three)
@@ -40,9 +41,7 @@ func TestMembers(t *testing.T) {
 		t.Errorf("the voters are %s", got)
 	}
 	// Member 5 has moved.
-	f.mu.Lock()
-	five.self.Peer = "127.0.0.1:999"
-	f.mu.Unlock()
+	f.set(func() { five.self.Peer = "127.0.0.1:999" })
 	expect(t, 0, "member", "readdress", five.self.Admin, "--admin="+f.address(4))
 	r = expect(t, 0, "member", "list", "--json", "--admin="+f.address(4))
 	if m := decode[admin.Membership](t, r.stdout); !slices.Contains(m.Voters, five.self) {
@@ -55,43 +54,44 @@ func TestOrderOfGroups(t *testing.T) {
 	f := newFake(t, 3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
 	four := f.add(t, 4, admin.StateWaiting)
 	r := expect(t, 0, "member", "replace", "1="+four.self.Admin, "--admin="+f.address(2))
-	if len(f.asked) != 11 || f.asked[0] != "group 1 add [4] learn [] promote [] remove [] readdress []" ||
-		f.asked[10] != "group 1 add [] learn [] promote [] remove [1] readdress []" ||
-		!slices.Contains(f.asked, "group 7 add [4] learn [] promote [] remove [1] readdress []") {
-		t.Errorf("changes: %s", strings.Join(f.asked, "\n"))
+	asked := f.changes()
+	if len(asked) != 11 || asked[0] != "group 1 add [4] learn [] promote [] remove [] readdress []" ||
+		asked[10] != "group 1 add [] learn [] promote [] remove [1] readdress []" ||
+		!slices.Contains(asked, "group 7 add [4] learn [] promote [] remove [1] readdress []") {
+		t.Errorf("changes: %s", strings.Join(asked, "\n"))
 	}
 	if !strings.HasSuffix(r.stdout, "and 2 other groups\n") {
 		t.Errorf("replace prints %q", r.stdout)
 	}
-	for g := range f.groups {
+	for g := range uint64(10) {
+		g++
 		if got := f.voters(g); got != "[2 3 4]" {
 			t.Errorf("the voters of group %d are %s", g, got)
 		}
 	}
-	f.asked = nil
 	expect(t, 0, "member", "remove", "4", "--group=5", "--admin="+f.address(2))
-	if len(f.asked) != 1 || f.voters(5) != "[2 3]" {
-		t.Errorf("changes: %s", strings.Join(f.asked, "\n"))
+	if asked = f.changes(); len(asked) != 1 || f.voters(5) != "[2 3]" {
+		t.Errorf("changes: %s", strings.Join(asked, "\n"))
 	}
 }
 
 // What passes is tried again: another change, an election, a node that goes away.
 func TestChangesAreTriedAgain(t *testing.T) {
-	for name, disturb := range map[string]func(f *fake, attempt int) (*admin.Error, bool, bool){
-		"another change is under way": func(_ *fake, attempt int) (*admin.Error, bool, bool) {
+	for name, disturb := range map[string]func(attempt int) (*admin.Error, bool, bool){
+		"another change is under way": func(attempt int) (*admin.Error, bool, bool) {
 			if attempt < 3 {
 				return &admin.Error{Message: "wait", Kind: admin.KindPending, Outcome: admin.NotDone}, false,
 					false
 			}
 			return nil, false, false
 		},
-		"the connection ends, and nothing was done": func(_ *fake, attempt int) (*admin.Error, bool, bool) {
+		"the connection ends, and nothing was done": func(attempt int) (*admin.Error, bool, bool) {
 			return nil, attempt < 3, false
 		},
-		"the connection ends, and it was done": func(_ *fake, attempt int) (*admin.Error, bool, bool) {
+		"the connection ends, and it was done": func(attempt int) (*admin.Error, bool, bool) {
 			return nil, attempt == 1, true
 		},
-		"a new leader has not heard of everybody": func(_ *fake, attempt int) (*admin.Error, bool, bool) {
+		"a new leader has not heard of everybody": func(attempt int) (*admin.Error, bool, bool) {
 			if attempt < 3 {
 				return &admin.Error{Message: "wait", Kind: admin.KindNoQuorum, Outcome: admin.NotDone}, false,
 					false
@@ -102,15 +102,14 @@ func TestChangesAreTriedAgain(t *testing.T) {
 		f := newFake(t, 3, 1)
 		four := f.add(t, 4, admin.StateWaiting)
 		attempt := 0
-		f.refuse = func(string) *admin.Error {
+		f.disturb(func(string) *admin.Error {
 			attempt++
-			e, _, _ := disturb(f, attempt)
+			e, _, _ := disturb(attempt)
 			return e
-		}
-		f.cut = func(string) (bool, bool) {
-			_, cut, done := disturb(f, attempt)
+		}, func(string) (bool, bool) {
+			_, cut, done := disturb(attempt)
 			return cut, done
-		}
+		})
 		expect(t, 0, "member", "replace", "2="+four.self.Admin, "--admin="+f.address(1))
 		if got := f.voters(1); got != "[1 3 4]" {
 			t.Errorf("%s: the voters are %s", name, got)
@@ -124,12 +123,12 @@ func TestChangesThatFail(t *testing.T) {
 	four := f.add(t, 4, admin.StateWaiting)
 	serves := f.add(t, 9, admin.StateServing)
 	stranger := newFake(t, 1, 1)
-	stranger.cluster = "another"
+	stranger.set(func() { stranger.cluster = "another" })
 	refused, removed := f.add(t, 3, admin.StateRefused), f.add(t, 8, admin.StateRemoved)
-	refused.reason, removed.reason = "another directory", "was removed"
-	f.refuse = func(string) *admin.Error {
+	f.set(func() { refused.reason, removed.reason = "another directory", "was removed" })
+	f.disturb(func(string) *admin.Error {
 		return &admin.Error{Message: "never like this", Kind: admin.KindInvalid, Outcome: admin.NotDone}
-	}
+	}, nil)
 	for _, test := range []struct {
 		code int
 		say  string
@@ -144,7 +143,7 @@ func TestChangesThatFail(t *testing.T) {
 		{1, "nobody would be left", []string{"member", "remove", "1", "2", "3", one}},
 		{1, "no group has", []string{"member", "promote", "9", one}},
 		{1, "no group has", []string{"member", "replace", "9=" + four.self.Admin, one}},
-		{1, "says that it is member 4 itself", []string{"member", "replace", "4=" + four.self.Admin, one}},
+		{1, "is member 4 itself", []string{"member", "replace", "4=" + four.self.Admin, one}},
 		{1, "start it, with join = true", []string{"member", "add", "127.0.0.1:1", "--timeout=1s", one}},
 		{1, "no member answers", []string{"member", "remove", "1", "--admin=127.0.0.1:1"}},
 		{1, "group 9 runs on no member", []string{"member", "list", "--group=9", one}},
@@ -161,15 +160,13 @@ func TestChangesThatFail(t *testing.T) {
 		}
 	}
 	// Nobody ever says how it ended.
-	f.refuse = nil
-	f.cut = func(string) (bool, bool) { return true, false }
+	f.disturb(nil, func(string) (bool, bool) { return true, false })
 	r := expect(t, 3, "member", "remove", "3", "--timeout=1s", one)
 	if !strings.Contains(r.stderr, "give the same command again") {
 		t.Errorf("remove says %q", r.stderr)
 	}
-	f.cut = nil
-	f.refuse = func(string) *admin.Error {
+	f.disturb(func(string) *admin.Error {
 		return &admin.Error{Message: "wait", Kind: admin.KindPending, Outcome: admin.NotDone}
-	}
+	}, nil)
 	expect(t, 1, "member", "remove", "3", "--timeout=1s", one)
 }

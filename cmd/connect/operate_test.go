@@ -20,26 +20,26 @@ func TestTransferAndDrain(t *testing.T) {
 		t.Errorf("transfer prints %q", r.stdout)
 	}
 	expect(t, 0, "transfer", "2", one) // is so already
-	if len(f.asked) != 1 {
-		t.Errorf("asked for %q", f.asked)
+	if asked := f.changes(); len(asked) != 1 {
+		t.Errorf("asked for %q", asked)
 	}
 	r := expect(t, 0, "drain", "2", "--json", one)
-	if r.stdout != "{\"done\":true}\n" || f.leader != 3 || !slices.Contains(f.asked, "drain of 2") {
-		t.Errorf("drain prints %q; asked for %q", r.stdout, f.asked)
+	asked := f.changes()
+	if r.stdout != "{\"done\":true}\n" || !slices.Equal(asked, []string{"drain of 2"}) {
+		t.Errorf("drain prints %q; asked for %q", r.stdout, asked)
 	}
 	expect(t, 1, "transfer", "9", one)
 	expect(t, 1, "drain", "9", one)
 	expect(t, 2, "transfer", "two", one)
 
-	f.cut = func(string) (bool, bool) { return true, true } // it is done, and nobody says so
+	f.disturb(nil, func(string) (bool, bool) { return true, true }) // done, and nobody says so
 	expect(t, 0, "transfer", "1", one)
 	expect(t, 3, "drain", "1", one)
-	f.cut = func(string) (bool, bool) { return true, false }
+	f.disturb(nil, func(string) (bool, bool) { return true, false })
 	expect(t, 3, "transfer", "3", "--timeout=1s", one)
-	f.cut = nil
-	f.refuse = func(string) *admin.Error {
+	f.disturb(func(string) *admin.Error {
 		return &admin.Error{Message: "it is behind", Kind: admin.KindInvalid, Outcome: admin.NotDone}
-	}
+	}, nil)
 	if r := expect(t, 1, "transfer", "3", one); !strings.Contains(r.stderr, "it is behind") {
 		t.Errorf("transfer says %q", r.stderr)
 	}
@@ -51,7 +51,8 @@ func TestGroups(t *testing.T) {
 	one := "--admin=" + f.address(1)
 	expect(t, 0, "group", "create", "2", "7", one)
 	r := expect(t, 0, "group", "list", one)
-	if rows := lines(r.stdout); len(rows) != 4 || !strings.HasPrefix(rows[3], "7      1       7     12 ") ||
+	rows := lines(r.stdout)
+	if len(rows) != 4 || !strings.HasPrefix(rows[3], "7      1       7     12 ") ||
 		!strings.Contains(rows[3], "1 2 3") {
 		t.Errorf("list prints %q", r.stdout)
 	}
@@ -63,14 +64,14 @@ func TestGroups(t *testing.T) {
 	if !slices.Equal(groups, []uint64{1, 7}) {
 		t.Errorf("the groups are %d", groups)
 	}
-	f.leader = 9
+	f.set(func() { f.leader = 9 })
 	if r := expect(t, 1, "group", "list", one); !strings.Contains(r.stdout, "no leader") {
 		t.Errorf("list prints %q", r.stdout)
 	}
-	f.refuse = func(string) *admin.Error {
+	f.disturb(func(string) *admin.Error {
 		return &admin.Error{Message: "the id was removed", Kind: admin.KindInvalid,
 			Outcome: admin.NotDone}
-	}
+	}, nil)
 	if r := expect(t, 1, "group", "create", "2", one); !strings.Contains(r.stderr, "was removed") {
 		t.Errorf("create says %q", r.stderr)
 	}

@@ -61,7 +61,7 @@ func TestStatusOfAllMembers(t *testing.T) {
 	if len(got) != 4 || got[3].Role != "waiting" {
 		t.Errorf("status gives %v", got)
 	}
-	f.nodes[3].reason = "catching up"
+	f.set(func() { f.nodes[3].reason = "catching up" })
 	r := expect(t, 1, "status", one)
 	if !strings.Contains(r.stderr, "a leader serves, but 1 of 3 members are not healthy") {
 		t.Errorf("status says %q", r.stderr)
@@ -71,7 +71,7 @@ func TestStatusOfAllMembers(t *testing.T) {
 	if got[1].Role != "unreachable" || !strings.Contains(got[1].Error, "refused") {
 		t.Errorf("status gives %v", got)
 	}
-	f.leader = 3
+	f.set(func() { f.leader = 3 })
 	r = expect(t, 1, "status", one)
 	if !strings.Contains(r.stderr, "no leader serves; 2 of 3 members are not healthy") {
 		t.Errorf("status says %q", r.stderr)
@@ -81,13 +81,11 @@ func TestStatusOfAllMembers(t *testing.T) {
 
 func TestStatusWaits(t *testing.T) {
 	f := newFake(t, 3, 1)
-	f.nodes[2].reason = "catching up"
+	f.set(func() { f.nodes[2].reason = "catching up" })
 	one := "--admin=" + f.address(1)
 	expect(t, 1, "status", "--wait", "--timeout=1s", one)
 	timer := time.AfterFunc(time.Second, func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.nodes[2].reason = ""
+		f.set(func() { f.nodes[2].reason = "" })
 	})
 	defer timer.Stop()
 	r := expect(t, 0, "status", "--wait", one)

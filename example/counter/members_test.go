@@ -19,7 +19,8 @@ import (
 // smallSnapshots makes sure that new members get a snapshot and the log behind it.
 const smallSnapshots = "[snapshot]\nentries = 500\n"
 
-// TestThreeFiveThree drives a cluster under load from three nodes to five, and back to three others.
+// TestThreeFiveThree drives a cluster under load from three nodes to five, and back to three
+// others.
 func TestThreeFiveThree(t *testing.T) {
 	o := proctest.NewOperator(t, "../../cmd/connect")
 	c := proctest.New(t, proctest.Build(t, "."), 3, smallSnapshots)
@@ -117,7 +118,7 @@ func killInTheMiddle(t *testing.T, o *proctest.Operator, binary string,
 		t.Fatal("nobody leads")
 	}
 	// The one that leaves is neither the leader nor the node that is asked.
-	others := slices.DeleteFunc(slices.Clone(first), func(n *proctest.Node) bool { return n == leader })
+	others := without(first, leader)
 	asked, leaves := others[0], others[1]
 	args := []string{"member", "replace", fmt.Sprintf("%d=%s", leaves.ID, joins.Admin), "--admin",
 		strings.Join(admins(first), ","), "--timeout", "60s"}
@@ -152,11 +153,15 @@ func killInTheMiddle(t *testing.T, o *proctest.Operator, binary string,
 	}
 	c.StartAll()
 	o.Run(args...)
-	after := slices.DeleteFunc(slices.Clone(c.Nodes), func(n *proctest.Node) bool { return n == leaves })
+	after := without(c.Nodes, leaves)
 	l.use(after)
 	l.progressed(t)
 	o.Run("status --wait --timeout 60s --admin", joins.Admin)
 	l.end(t, after)
+}
+
+func without(nodes []*proctest.Node, gone *proctest.Node) []*proctest.Node {
+	return slices.DeleteFunc(slices.Clone(nodes), func(n *proctest.Node) bool { return n == gone })
 }
 
 func admins(nodes []*proctest.Node) []string {
@@ -167,8 +172,8 @@ func admins(nodes []*proctest.Node) []string {
 	return addresses
 }
 
-// TestLostDirectory starts a node under its old id on an empty directory. It is refused, and its log
-// and /readyz name the command that replaces it, which is then given as it stands there.
+// TestLostDirectory starts a node under its old id on an empty directory. It is refused, and its
+// log and /readyz name the command that replaces it, which is then given as it stands there.
 func TestLostDirectory(t *testing.T) {
 	o := proctest.NewOperator(t, "../../cmd/connect")
 	c := proctest.New(t, proctest.Build(t, "."), 3, smallSnapshots)

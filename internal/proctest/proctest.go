@@ -98,7 +98,8 @@ func (c *Cluster) Add(size int) []*Node {
 	return c.Nodes[len(c.Nodes)-size:]
 }
 
-// Become gives a node that does not run another id, and an empty directory, with which it is to join.
+// Become gives a node that does not run another id, and an empty directory, with which it is to
+// join.
 func (c *Cluster) Become(n *Node, id uint64) {
 	c.t.Helper()
 	n.ID, n.Join = id, true
