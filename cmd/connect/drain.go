@@ -14,8 +14,8 @@ func newDrain() *cobra.Command {
 	command := &cobra.Command{Use: "drain ID", Short: "Take every leadership from a member",
 		Args: cobra.ExactArgs(1),
 		Long: `Hand over every leadership of a member, and wait until it leads nothing: then it can be
-stopped without a pause for anybody. It goes on as a follower, and may be elected again later. A node
-that is stopped with SIGTERM does this by itself.
+stopped without a pause for anybody. It goes on as a follower, and may be elected again later. A
+node that is stopped with SIGTERM does this by itself.
 
 Exit codes: 0 it leads no group, 1 it still leads one, 2 wrong command line, 3 it is not known.`}
 	return newAsk(command, quickLimit, func(ctx context.Context, c *cluster, args []string) error {

@@ -24,9 +24,9 @@ func newEvents() *cobra.Command {
 	command := &cobra.Command{Use: "events", Short: "Print what happens, as it happens",
 		Args: cobra.NoArgs,
 		Long: `Print a line for each thing that happens on any member from now on, until it is
-interrupted: changes of leaders and of members, snapshots, damage, trouble with disks, slow stages, groups that
-start, stop or fail, and peers that come and go. Members that come later, or come back, are followed
-too.`}
+interrupted: changes of leaders and of members, snapshots, damage, trouble with disks, slow
+stages, groups that start, stop or fail, and peers that come and go. Members that come later, or
+come back, are followed too.`}
 	return newAsk(command, 0, func(ctx context.Context, c *cluster, _ []string) error {
 		f := &follower{cluster: c, streams: make(map[string]bool)}
 		defer f.running.Wait()
@@ -57,7 +57,8 @@ type follower struct {
 	streams map[string]bool // addresses that are being followed
 }
 
-// follow begins to follow those that answer and are not followed yet, and returns how many they are.
+// follow begins to follow those that answer and are not followed yet, and returns how many these
+// are.
 func (f *follower) follow(ctx context.Context, answers []answer) (begun int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -104,8 +104,8 @@ func newMemberReplace() *cobra.Command {
 	command := &cobra.Command{Use: "replace OLD=HOST:PORT...", Args: cobra.MinimumNArgs(1),
 		Short: "Put new nodes in the place of members, all at once",
 		Long: `Put the node at an admin address in the place of member OLD, which may be dead. The new
-node gets what it lacks; then, in one step, it becomes a voter and OLD is removed. The new node has an
-id of its own, which no member had before.`}
+node gets what it lacks; then, in one step, it becomes a voter and OLD is removed. The new node
+has an id of its own, which no member had before.`}
 	return newChange(command, func(ctx context.Context, c *cluster, args []string) (course, error) {
 		old, addresses, err := parsePairs(args)
 		if err != nil {

@@ -41,8 +41,8 @@ func newStatus() *cobra.Command {
 	command := &cobra.Command{Use: "status", Short: "Print a line for each member of a cluster",
 		Args: cobra.NoArgs,
 		Long: `Print a line for each member of a cluster: id, role, term, the leader it knows, committed
-and applied index, what it lacks, the sizes of its log and of its newest snapshot, and its health. One
-member that answers is enough to find the others.
+and applied index, what it lacks, the sizes of its log and of its newest snapshot, and its health.
+One member that answers is enough to find the others.
 
 Exit codes: 0 every member is healthy and a leader serves; 1 not so; 2 wrong command line or cluster
 file. With --wait it waits until it is so, at most for --timeout.`}
