@@ -34,33 +34,37 @@ import (
 // A removed group is stopped and forgotten (stop.go). A crash in the midst leaves it in the log;
 // the catalog still says that it was removed, and the next start forgets it.
 
-// startsAtOnce is how many groups of the catalog a node starts at a time. Their beginnings share
-// the syncs of the log.
-const startsAtOnce = 64
+// keptAtOnce is how many groups of the catalog a node starts or removes at a time. Their beginnings
+// share the syncs of the log.
+const keptAtOnce = 256
 
 // retryTicks is after how many ticks is tried again what has failed.
 const retryTicks = 20
 
 // keeper keeps the groups of a node as the catalog says. Its goroutine runs as long as the node.
+// What it has done for a group runs beside it, because a state machine may keep that waiting.
 type keeper struct {
-	node  *Node
-	wake  chan struct{}
-	ended chan struct{}
+	node   *Node
+	wake   chan struct{}
+	ended  chan struct{}
+	turns  chan struct{}            // a token for each group that is being started or removed
+	forget func(group uint64) error // removes what the disk has
 	// wanted is the catalog as of the newest entry applied here, nil before group 1 runs.
 	wanted atomic.Pointer[apply.Catalog]
-	swept  bool                     // the goroutine's: what removed groups have left on the disk is gone
-	forget func(group uint64) error // what the disk has
+	swept  bool // the goroutine's: what removed groups have left on the disk is gone
 	mu     struct {
 		sync.Mutex
-		failures map[uint64]error // of groups that could not be started or removed
-		changed  chan struct{}    // closed when the goroutine has done something
+		busy     map[uint64]bool  // groups that are being started or removed
+		failures map[uint64]error // of groups that could not be
+		changed  chan struct{}    // closed when something was done
 	}
 }
 
 func newKeeper(n *Node) *keeper {
 	k := &keeper{node: n, forget: n.forget, wake: make(chan struct{}, 1),
-		ended: make(chan struct{})}
-	k.mu.failures, k.mu.changed = map[uint64]error{}, make(chan struct{})
+		ended: make(chan struct{}), turns: make(chan struct{}, keptAtOnce)}
+	k.mu.busy, k.mu.failures = map[uint64]bool{}, map[uint64]error{}
+	k.mu.changed = make(chan struct{})
 	return k
 }
 
@@ -82,6 +86,8 @@ func (k *keeper) run() {
 	defer close(k.ended)
 	again := time.NewTicker(retryTicks * k.node.options.Tick)
 	defer again.Stop()
+	var jobs sync.WaitGroup
+	defer jobs.Wait()
 	for {
 		select {
 		case <-k.wake:
@@ -93,44 +99,72 @@ func (k *keeper) run() {
 			return
 		}
 		if c := k.wanted.Load(); c != nil {
-			k.follow(c)
+			k.follow(c, &jobs)
 		}
 	}
 }
 
 // follow makes the groups that run those of the catalog.
-func (k *keeper) follow(c *apply.Catalog) {
+func (k *keeper) follow(c *apply.Catalog, jobs *sync.WaitGroup) {
 	n := k.node
 	n.groups.each(func(g *Group) {
 		if g.created && c.Removed(g.id) {
-			k.note(g.id, n.removeGroup(g))
+			k.do(jobs, g.id, func() error { return n.removeGroup(g) })
 		}
 	})
 	k.sweep(c)
-	starts := make(chan struct{}, startsAtOnce)
-	var wg sync.WaitGroup
 	for _, created := range c.Groups() {
-		if n.closing.Load() || n.Err() != nil {
-			break
+		if n.Group(created.ID) == nil && k.mayStart(created) {
+			k.do(jobs, created.ID, func() error { return n.startCreated(created) })
 		}
-		if n.Group(created.ID) != nil || !k.mayStart(created) {
-			continue
-		}
-		starts <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-starts }()
-			k.note(created.ID, n.startCreated(created))
-		})
 	}
-	wg.Wait()
+}
+
+// do starts or removes a group, unless that is being done, and looks at the catalog again afterwards.
+func (k *keeper) do(jobs *sync.WaitGroup, group uint64, work func() error) {
 	k.mu.Lock()
-	close(k.mu.changed)
-	k.mu.changed = make(chan struct{})
+	busy := k.mu.busy[group]
+	k.mu.busy[group] = true
 	k.mu.Unlock()
+	if busy {
+		return
+	}
+	jobs.Go(func() {
+		err := ErrClosed
+		select {
+		case k.turns <- struct{}{}:
+			err = work()
+			<-k.turns
+		case <-k.node.stopping:
+		}
+		k.note(group, err)
+		k.mu.Lock()
+		delete(k.mu.busy, group)
+		close(k.mu.changed)
+		k.mu.changed = make(chan struct{})
+		behind := err == nil && k.behind(group) // what has failed waits for its next try
+		k.mu.Unlock()
+		if behind {
+			k.kick()
+		}
+	})
+}
+
+// behind reports whether the catalog has changed its mind about a group while it was busy.
+func (k *keeper) behind(group uint64) bool {
+	g := k.node.Group(group)
+	return g != nil && g.created && k.wanted.Load().Removed(group)
 }
 
 // sweep forgets once what removed groups have left on the disk, because the node ended too soon.
 func (k *keeper) sweep(c *apply.Catalog) {
+	k.mu.Lock()
+	for id := range k.mu.failures {
+		if c.Removed(id) && k.node.Group(id) == nil {
+			delete(k.mu.failures, id) // it could not be started, and need not be any more
+		}
+	}
+	k.mu.Unlock()
 	if k.swept {
 		return
 	}
@@ -139,7 +173,9 @@ func (k *keeper) sweep(c *apply.Catalog) {
 	slices.Sort(ids)
 	for _, id := range slices.Compact(ids) {
 		if c.Removed(id) && k.node.Group(id) == nil {
-			k.note(id, k.forget(id))
+			err := k.forget(id)
+			k.note(id, err)
+			k.swept = k.swept && err == nil
 		}
 	}
 }

@@ -304,12 +304,14 @@ func (m *mender) wait() error {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
 	case <-m.wake:
-		return nil
 	case <-m.group.node.stopping:
 		return ErrClosed
 	}
+	if m.group.removed.Load() {
+		return ErrGroupRemoved
+	}
+	return nil
 }
 
 func (m *mender) takeEntries() map[uint64][]*pb.Entry {

@@ -14,7 +14,7 @@ import (
 // node lives, all groups of the node tell together: with one small beat for each peer and tick (see
 // pulse).
 //
-// The handover. A leader that has had nothing to do for two election timeouts, and whose living
+// The handover. A leader that has had nothing to do for an election timeout, and whose living
 // followers have the same log, all of it committed and applied, tells them to rest with it, and
 // rests. A follower that is in the very state the leader names rests too; any other one answers
 // with a stir. These frames travel on the lane of the heartbeats, in order with them, those of many
@@ -90,14 +90,17 @@ const (
 // concern returns to which degree the contents concern a group, and whether any of them is the
 // group's own or comes from another node than its leader, so that the leader does not know.
 func (in *contents) concern(leader uint64) (degree int, own bool) {
-	if len(in.calls)+len(in.reads)+len(in.retries)+len(in.events) > 0 {
+	switch {
+	case len(in.calls)+len(in.retries)+len(in.events) > 0:
 		return concernBusy, true
+	case len(in.reads) > 0:
+		degree, own = concernAwake, true
 	}
 	for _, r := range in.messages {
 		switch r.m.GetType() {
 		case pb.MsgHeartbeatResp:
 			continue
-		case pb.MsgHeartbeat:
+		case pb.MsgHeartbeat, pb.MsgReadIndex, pb.MsgReadIndexResp:
 			degree = max(degree, concernAwake)
 		default:
 			degree = concernBusy
@@ -116,13 +119,16 @@ func (in *contents) concern(leader uint64) (degree int, own bool) {
 func (g *Group) listen(in *contents) {
 	leader := g.lead.Load()
 	degree, own := in.concern(leader)
+	rises := degree != concernNone && g.resting.Load()
+	if rises {
+		g.rise()
+	}
 	if degree == concernBusy {
 		g.idle = 0
 	}
-	if degree == concernNone || !g.resting.Load() {
+	if !rises {
 		return
 	}
-	g.rise()
 	if own && leader != raft.None && leader != g.node.options.ID {
 		g.worker.whisperStir(leader, g.id)
 	}
@@ -160,12 +166,12 @@ func (g *Group) agree(list []whisper) {
 	}
 }
 
-// tryRest runs in a tick of a leader. When the group has been idle for two election timeouts, and
-// then after each further one, it rests if it can. One tick more lies between two tries, because a
+// tryRest runs in a tick. When a leader's group has been idle for an election timeout, and then
+// after each further one, it rests if it can. One tick more lies between two tries, because a
 // leader forgets once in an election timeout whom it has heard.
 func (g *Group) tryRest() {
 	timeout := g.node.options.ElectionTicks
-	if g.idle++; g.idle < 2*timeout || g.idle%(timeout+1) != 0 || !g.leads() {
+	if g.idle++; g.idle%(timeout+1) != 0 || !g.leads() {
 		return
 	}
 	if len(g.retries) > 0 || g.node.disk.hangs.Load() || g.snapshots.pinned() {
@@ -187,8 +193,9 @@ func (g *Group) rest() {
 	g.resting.Store(true)
 }
 
+// rise ends the rest. It begins again sooner than after a command: a read changes nothing.
 func (g *Group) rise() {
-	g.idle = 0
+	g.idle = g.node.options.ElectionTicks / 2
 	g.resting.Store(false)
 	g.worker.add(g)
 }

@@ -1,0 +1,149 @@
+package node_test
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/connectraft/connect/node"
+)
+
+// BenchmarkIdleGroups is what groups cost that nobody asks anything: three nodes in this process, a
+// tick of 100 ms. One operation is a second of all of them. It reports the share of one processor that
+// the process takes, the live heap and stacks for each replica, and the allocations for each replica
+// and tick. Ask for the number of groups with -node.groups; the default is 1,000 here.
+func BenchmarkIdleGroups(b *testing.B) {
+	groups := *manyGroups
+	if groups == 200 {
+		groups = 1000
+	}
+	nodes := openNodes(b, 3, 100*time.Millisecond)
+	waitFor(b, "every node serves", func() bool {
+		for _, n := range nodes {
+			if n.Group(1).Ready() != nil || !n.Group(1).Status().Resting {
+				return false
+			}
+		}
+		return true
+	})
+	before := memory()
+	createGroups(b, nodes, groups)
+	waitFor(b, "every group rests", func() bool {
+		for _, n := range nodes {
+			if list := n.Groups(); uint64(len(list)) != groups+1 {
+				return false
+			} else if !resting(list) {
+				return false
+			}
+		}
+		return true
+	})
+	time.Sleep(time.Second) // lets what has made the groups come to an end
+	perReplica := float64(memory()-before) / float64(3*groups)
+	var m0, m1 runtime.MemStats
+	runtime.ReadMemStats(&m0)
+	cpu, begin := processorTime(b), time.Now()
+	for b.Loop() {
+		time.Sleep(time.Second) // the operation
+	}
+	took := time.Since(begin)
+	cpu = processorTime(b) - cpu
+	runtime.ReadMemStats(&m1)
+	ticks := float64(took) / float64(100*time.Millisecond)
+	b.ReportMetric(100*float64(cpu)/float64(took), "%cpu")
+	b.ReportMetric(perReplica, "B/replica")
+	b.ReportMetric(float64(m1.Mallocs-m0.Mallocs)/ticks/float64(3*groups), "allocs/replica-tick")
+}
+
+func resting(groups []*node.Group) bool {
+	for _, g := range groups {
+		if !g.Status().Resting {
+			return false
+		}
+	}
+	return true
+}
+
+// memory is the live heap and the stacks.
+func memory() uint64 {
+	var m runtime.MemStats
+	for range 3 {
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc + m.StackInuse
+}
+
+func processorTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// openNodes opens nodes with group 1 in this process.
+func openNodes(b *testing.B, size int, tick time.Duration) []*node.Node {
+	b.Helper()
+	var members []node.Member
+	for id := range uint64(size) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		members = append(members, node.Member{ID: id + 1, Address: l.Addr().String()})
+		l.Close()
+	}
+	dir := b.TempDir()
+	var nodes []*node.Node
+	for _, m := range members {
+		o := node.Options{ClusterID: "bench", ID: m.ID, Dir: filepath.Join(dir, fmt.Sprint(m.ID)),
+			Members: members, Tick: tick, Logger: slog.New(slog.DiscardHandler)}
+		withMachines(&o)
+		n, err := node.Open(o)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { n.Close() })
+		if _, err := n.StartGroup(1, &sum{}); err != nil {
+			b.Fatal(err)
+		}
+		nodes = append(nodes, n)
+	}
+	return nodes
+}
+
+func createGroups(b *testing.B, nodes []*node.Node, groups uint64) {
+	b.Helper()
+	begin := time.Now()
+	tokens := make(chan struct{}, 256)
+	var wg sync.WaitGroup
+	for group := uint64(2); group < groups+2; group++ {
+		tokens <- struct{}{}
+		wg.Go(func() {
+			if err := nodes[group%uint64(len(nodes))].CreateGroup(b.Context(), group); err != nil {
+				b.Errorf("create group %d: %v", group, err)
+			}
+			<-tokens
+		})
+	}
+	wg.Wait()
+	b.Logf("%d groups created in %v", groups, time.Since(begin))
+}
+
+func waitFor(b *testing.B, what string, condition func() bool) {
+	b.Helper()
+	deadline := time.Now().Add(10 * time.Minute)
+	for !condition() {
+		if time.Now().After(deadline) {
+			b.Fatalf("not in time: %s", what)
+		}
+		time.Sleep(20 * time.Millisecond) // the pace of the poll, not the wait itself
+	}
+}
