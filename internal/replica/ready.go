@@ -87,6 +87,7 @@ func (r *Replica) collect(out *Ready) {
 	rd := r.rn.Ready()
 	r.place(rd.Entries)
 	r.observe(rd, out)
+	toPeers := rd.Messages[:0] // raft has given the slice up
 	for _, m := range rd.Messages {
 		switch m.GetTo() {
 		case raft.LocalAppendThread:
@@ -100,9 +101,15 @@ func (r *Replica) collect(out *Ready) {
 				r.forced = m.GetTerm()
 			}
 			if m.GetFrom() == r.config.ID && r.commits.pass(m) {
-				out.Messages = append(out.Messages, m)
+				toPeers = append(toPeers, m)
 			}
 		}
+	}
+	clear(rd.Messages[len(toPeers):])
+	if out.Messages == nil {
+		out.Messages = toPeers
+	} else {
+		out.Messages = append(out.Messages, toPeers...)
 	}
 	for _, state := range rd.ReadStates {
 		if round, ok := r.reads.confirm(state); ok && len(round.Reads) > 0 {
