@@ -13,8 +13,8 @@ func newTransfer() *cobra.Command {
 	var group uint64
 	command := &cobra.Command{Use: "transfer ID", Short: "Give the leadership of a group to a member",
 		Args: cobra.ExactArgs(1),
-		Long: `Give the leadership of a group to a member, and wait until it leads. It must have a vote and
-be reachable; commands under way are not lost.
+		Long: `Give the leadership of a group to a member, and wait until it leads. It must have a vote
+and be reachable; commands under way are not lost.
 
 Exit codes: 0 it leads, 1 it does not, 2 wrong command line, 3 it is not known.`}
 	command.Flags().Uint64Var(&group, "group", firstGroup, "the `id` of the group")
