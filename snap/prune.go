@@ -20,8 +20,8 @@ func (s *Store) Prune(group uint64, keep int) error {
 	var victims []*entry
 	if len(good) >= keep {
 		oldest := good[keep-1].id
-		for id, e := range s.mu.entries {
-			if id.group == group && newer(oldest, id) < 0 {
+		for id, e := range s.mu.entries[group] {
+			if newer(oldest, id) < 0 {
 				victims = append(victims, e)
 			}
 		}
@@ -36,7 +36,7 @@ func (s *Store) Prune(group uint64, keep int) error {
 // Remove removes a snapshot, good or damaged; one that is in use is no longer listed and removed
 // when its last user closes it. It returns [ErrNotFound] if there is none.
 func (s *Store) Remove(group, index uint64) error {
-	victims := s.entries(func(id identity) bool { return id.group == group && id.index == index })
+	victims := s.entries(group, func(id identity) bool { return id.index == index })
 	if len(victims) == 0 {
 		return fmt.Errorf("%w: group %d, index %d", ErrNotFound, group, index)
 	}
@@ -49,19 +49,19 @@ func (s *Store) Remove(group, index uint64) error {
 // RemoveGroup removes all snapshots of a group as [Store.Remove] does. A group without any is no
 // error.
 func (s *Store) RemoveGroup(group uint64) error {
-	victims := s.entries(func(id identity) bool { return id.group == group })
+	victims := s.entries(group, func(identity) bool { return true })
 	if err := s.remove(victims); err != nil {
 		return fmt.Errorf("snap: remove group %d: %w", group, err)
 	}
 	return nil
 }
 
-// entries returns those that are not already on their way out.
-func (s *Store) entries(want func(identity) bool) []*entry {
+// entries returns those of a group that are not already on their way out.
+func (s *Store) entries(group uint64, want func(identity) bool) []*entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var entries []*entry
-	for id, e := range s.mu.entries {
+	for id, e := range s.mu.entries[group] {
 		if want(id) && !e.doomed {
 			entries = append(entries, e)
 		}
@@ -105,14 +105,17 @@ func (s *Store) unlinkNamed(victims []*entry) error {
 func (s *Store) takeOut(e *entry) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mu.entries[e.id] != e {
+	if s.mu.entries[e.id.group][e.id] != e {
 		return false
 	}
 	if e.pins > 0 {
 		e.doomed = true
 		return false
 	}
-	delete(s.mu.entries, e.id)
+	delete(s.mu.entries[e.id.group], e.id)
+	if len(s.mu.entries[e.id.group]) == 0 {
+		delete(s.mu.entries, e.id.group)
+	}
 	return true
 }
 
@@ -125,8 +128,8 @@ func (s *Store) pin(group, index uint64) (*entry, error) {
 		return nil, ErrClosed
 	}
 	var found *entry
-	for id, e := range s.mu.entries {
-		if id.group == group && id.index == index && !e.doomed &&
+	for id, e := range s.mu.entries[group] {
+		if id.index == index && !e.doomed &&
 			(found == nil || newer(id, found.id) < 0) {
 			found = e
 		}

@@ -34,8 +34,8 @@ type Store struct {
 	// mu guards the index and is never held across I/O.
 	mu struct {
 		sync.Mutex
-		entries map[identity]*entry
-		temps   uint64 // number of temporary names given out
+		entries map[uint64]map[identity]*entry // by group
+		temps   uint64                         // number of temporary names given out
 		closed  bool
 	}
 }
@@ -57,7 +57,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
-	s.mu.entries = make(map[identity]*entry)
+	s.mu.entries = make(map[uint64]map[identity]*entry)
 	if err := makeDir(filepath.Clean(dir)); err != nil {
 		return nil, fmt.Errorf("snap: open store: %w", err)
 	}
@@ -126,7 +126,7 @@ func (s *Store) discover(name string) error {
 		e.damage = &DamageError{File: path, Offset: -1, What: "trailer",
 			Expected: "one that can be read", Found: err.Error()}
 	}
-	s.mu.entries[id] = e
+	s.putLocked(e)
 	return nil
 }
 
@@ -157,13 +157,16 @@ func (s *Store) Groups() []uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var groups []uint64
-	for id, e := range s.mu.entries {
-		if !e.doomed {
-			groups = append(groups, id.group)
+	for group, entries := range s.mu.entries {
+		for _, e := range entries {
+			if !e.doomed {
+				groups = append(groups, group)
+				break
+			}
 		}
 	}
 	slices.Sort(groups)
-	return slices.Compact(groups)
+	return groups
 }
 
 // Close ends the store. Open Readers and Files stay usable and remove a pruned file when they are
@@ -177,11 +180,22 @@ func (s *Store) Close() error {
 	return nil
 }
 
+// putLocked lists an entry in the place of one with the same identity. Open calls it before anybody
+// else knows the store.
+func (s *Store) putLocked(e *entry) {
+	entries := s.mu.entries[e.id.group]
+	if entries == nil {
+		entries = make(map[identity]*entry)
+		s.mu.entries[e.id.group] = entries
+	}
+	entries[e.id] = e
+}
+
 // goodLocked returns the usable entries of a group, the newest first.
 func (s *Store) goodLocked(group uint64) []*entry {
 	var entries []*entry
-	for id, e := range s.mu.entries {
-		if id.group == group && e.damage == nil && !e.doomed {
+	for _, e := range s.mu.entries[group] {
+		if e.damage == nil && !e.doomed {
 			entries = append(entries, e)
 		}
 	}
@@ -214,7 +228,7 @@ func (s *Store) publish(temp string, m Manifest) error {
 		return &WriteError{Op: "rename", File: temp, Err: err}
 	}
 	s.mu.Lock()
-	s.mu.entries[id] = &entry{id: id, manifest: m}
+	s.putLocked(&entry{id: id, manifest: m})
 	s.mu.Unlock()
 	// When this fails the file is complete and listed, but a crash may take it away: the caller
 	// is not told that it is durable.
