@@ -21,11 +21,12 @@ import (
 // on every node from the same imaginary snapshot. Such a beginning must not happen twice, so a node
 // whose log has nothing of the group asks who it is first:
 //
-//   - It waits until group 1 has caught up. After a start the catalog is that of a snapshot or of the
-//     part of the log that is known to be committed, and a group in it may be one that was removed.
-//   - A founder whose data directory is the one that it had when the group was created knows that the
-//     group is new to it: ids never return, and the log names every group that it has taken in even
-//     when it has lost it (wal.Group.Damage). So the group begins at once. The entry names the
+//   - It waits until group 1 has caught up. After a start the catalog is that of a snapshot or of
+//     the part of the log that is known to be committed, and a group in it may be one that was
+//     removed.
+//   - A founder whose data directory is the one that it had when the group was created knows that
+//     the group is new to it: ids never return, and the log names every group that it has taken in
+//     even when it has lost it (wal.Group.Damage). So the group begins at once. The entry names the
 //     incarnations of the founders' directories, which the node that created the group has from
 //     their handshakes.
 //   - Any other founder may have lost the group with its directory, and asks the others (mend.go).
@@ -120,7 +121,8 @@ func (k *keeper) follow(c *apply.Catalog, jobs *sync.WaitGroup) {
 	}
 }
 
-// do starts or removes a group, unless that is being done, and looks at the catalog again afterwards.
+// do starts or removes a group, unless that is being done, and looks at the catalog again
+// afterwards.
 func (k *keeper) do(jobs *sync.WaitGroup, group uint64, work func() error) {
 	k.mu.Lock()
 	busy := k.mu.busy[group]

@@ -300,7 +300,7 @@ func TestManyGroups(t *testing.T) {
 	t.Logf("a node has stopped after %v", time.Since(begin))
 	c.start(2)
 	for group := uint64(1); group <= last; group++ {
-		for g := c.nodes[2].Group(group); g == nil || g.Ready() != nil; g = c.nodes[2].Group(group) {
+		for !serves(c.nodes[2], group) {
 			if time.Since(begin) > 10*time.Minute {
 				t.Fatalf("group %d does not serve on the node that has started again", group)
 			}
@@ -308,6 +308,11 @@ func TestManyGroups(t *testing.T) {
 		}
 	}
 	t.Logf("a node has started again after %v", time.Since(begin))
+}
+
+func serves(n *node.Node, group uint64) bool {
+	g := n.Group(group)
+	return g != nil && g.Ready() == nil
 }
 
 // forEachGroup does something for the groups from 2 to last, many at a time.

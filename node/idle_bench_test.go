@@ -15,9 +15,9 @@ import (
 )
 
 // BenchmarkIdleGroups is what groups cost that nobody asks anything: three nodes in this process, a
-// tick of 100 ms. One operation is a second of all of them. It reports the share of one processor that
-// the process takes, the live heap and stacks for each replica, and the allocations for each replica
-// and tick. Ask for the number of groups with -node.groups; the default is 1,000 here.
+// tick of 100 ms. One operation is a second of all of them. It reports the share of one processor
+// that the process takes, the live heap and stacks for each replica, and the allocations for each
+// replica and tick. Ask for the number of groups with -node.groups; the default is 1,000 here.
 func BenchmarkIdleGroups(b *testing.B) {
 	groups := *manyGroups
 	if groups == 200 {

@@ -35,15 +35,17 @@ import (
 // Nothing of the safety of raft depends on ticks: a replica without ticks is one whose clock is
 // slow. What does depend on them is this:
 //
-//   - A linearizable read needs a round of heartbeats. A leader that was cut off while it rested gets
-//     no answers, whatever it believes, and its first election timeout with ticks deposes it.
+//   - A linearizable read needs a round of heartbeats. A leader that was cut off while it rested
+//     gets no answers, whatever it believes, and its first election timeout with ticks deposes it.
 //   - A lease of the leader stands on its followers refusing their votes for so many ticks (see
 //     lease.go of package replica), and ends by a clock that does not rest. Followers without ticks
-//     refuse for longer, not for less. One that has heard nothing of the leader's node makes up for the
-//     ticks of that silence but for four: n ticks take at least n-2 times the tick, and the ticks before
-//     the rest, during it and after it are three such runs, where the lease allows for one.
-//   - CheckQuorum of a leader that rises looks at what it heard before it rested, once: Replica.Rest
-//     makes sure that this was a majority. A second look finds only what has answered since.
+//     refuse for longer, not for less. One that has heard nothing of the leader's node makes up for
+//     the ticks of that silence but for four: n ticks take at least n-2 times the tick, and the
+//     ticks before the rest, during it and after it are three such runs, where the lease allows for
+//     one.
+//   - CheckQuorum of a leader that rises looks at what it heard before it rested, once:
+//     Replica.Rest makes sure that this was a majority. A second look finds only what has answered
+//     since.
 //
 // Losing any of these messages only costs time. Without the rest a follower goes on ticking and
 // asks for votes after an election timeout, which makes the leader rise. Without a stir the same

@@ -7,12 +7,12 @@ import "fmt"
 // are left one after the other, each when nothing of the group can reach it any more:
 //
 //  1. It takes no more commands, and nobody mends it.
-//  2. The event loop ends what waits for the core and gives the group up. The last thing it puts into the
-//     Ready channel for the group is the end of it.
+//  2. The event loop ends what waits for the core and gives the group up. The last thing it puts
+//     into the Ready channel for the group is the end of it.
 //  3. The log writer has reached that end: nothing of the group is written behind it.
 //  4. The apply stage has ended, and the snapshot it may have begun is written or given up.
-//  5. The log, then the snapshots are forgotten. After a crash before this is done the catalog still
-//     says that the group was removed, and it is done again.
+//  5. The log, then the snapshots are forgotten. After a crash before this is done the catalog
+//     still says that the group was removed, and it is done again.
 func (n *Node) removeGroup(g *Group) error {
 	g.halt()
 	g.starting.Wait()

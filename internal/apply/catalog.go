@@ -127,8 +127,9 @@ func (s *Stage) Catalog() *Catalog { return s.catalog.get() }
 // The commands of the catalog, and what they are answered with. Numbers are part of the log's
 // format.
 //
-//	create: u8 1 │ uvarint id │ uvarint token │ uvarint founders │ { uvarint id │ uvarint incarnation } × founders
+//	create: u8 1 │ uvarint id │ uvarint token │ founders
 //	remove: u8 2 │ uvarint id
+//	founders: uvarint n │ { uvarint id │ uvarint incarnation } × n
 const (
 	catalogCreate = 1
 	catalogRemove = 2
@@ -259,8 +260,9 @@ const catalogFormat = 1
 
 // appendTo appends the encoding of the catalog:
 //
-//	u8 format = 1 │ uvarint groups │ group × groups │ uvarint runs │ { uvarint first │ uvarint last } × runs
-//	group: uvarint id │ uvarint index │ uvarint token │ uvarint founders │ { uvarint id │ uvarint incarnation } × founders
+//	u8 format = 1 │ uvarint groups │ group × groups │ uvarint runs │ run × runs
+//	group: uvarint id │ uvarint index │ uvarint token │ founders, as in a command
+//	run: uvarint first │ uvarint last
 func (c *catalog) appendTo(dst []byte) []byte {
 	if len(c.used) == 0 {
 		return dst

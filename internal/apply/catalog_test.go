@@ -95,7 +95,8 @@ func checkRestored(t *testing.T, s kept) {
 // of them; a command that is repeated with its token creates nothing twice.
 func TestFoundersAreTheVoters(t *testing.T) {
 	s := keep()
-	command := apply.CreateGroup(7, 99, []apply.Founder{{ID: 2, Incarnation: 22}, {ID: 9, Incarnation: 1}})
+	named := []apply.Founder{{ID: 2, Incarnation: 22}, {ID: 9, Incarnation: 1}}
+	command := apply.CreateGroup(7, 99, named)
 	check(t, s, command, nil)
 	g, ok := s.Catalog().Group(7)
 	want := []apply.Founder{{ID: 1}, {ID: 2, Incarnation: 22}, {ID: 3}}

@@ -32,7 +32,8 @@ func TestRest(t *testing.T) {
 		if !c.cores[id].RestsWith(1, rest.Term, rest.Index) {
 			t.Errorf("follower %d does not rest", id)
 		}
-		for _, wrong := range [][3]uint64{{3, rest.Term, rest.Index}, {1, rest.Term + 1, rest.Index},
+		for _, wrong := range [][3]uint64{{3, rest.Term, rest.Index},
+			{1, rest.Term + 1, rest.Index},
 			{1, rest.Term, rest.Index + 1}, {1, rest.Term, rest.Index - 1}} {
 			if id != wrong[0] && c.cores[id].RestsWith(wrong[0], wrong[1], wrong[2]) {
 				t.Errorf("follower %d rests with %v", id, wrong)
