@@ -102,7 +102,7 @@ func (g *Group) run(ctx context.Context, c *Call) (Result, error) {
 // queue puts an admitted command into the inbox.
 func (g *Group) queue(c *Call) *Call {
 	if !g.postCall(c) {
-		c.finish(Result{}, ErrClosed)
+		c.finish(Result{}, g.stopError())
 	}
 	return c
 }

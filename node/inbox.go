@@ -51,7 +51,8 @@ type deferral struct {
 // spareMessagesMax is the most messages whose memory an inbox keeps: most groups are idle.
 const spareMessagesMax = 32
 
-// post puts something into the inbox and schedules a turn. It reports false when the node is closed.
+// post puts something into the inbox and schedules a turn. It reports false when the group takes
+// nothing any more.
 func (g *Group) post(put func(*contents)) bool {
 	g.inbox.Lock()
 	ended := g.inbox.ended
@@ -63,7 +64,7 @@ func (g *Group) post(put func(*contents)) bool {
 	return !ended
 }
 
-// postCall puts a command into the inbox. It reports false when the node is closed.
+// postCall puts a command into the inbox. It reports false when the group takes nothing any more.
 func (g *Group) postCall(c *Call) bool {
 	in := &g.inbox
 	in.Lock()
@@ -81,7 +82,7 @@ func (g *Group) postCall(c *Call) bool {
 	return taken
 }
 
-// postRead puts a read into the inbox. It reports false when the node is closed.
+// postRead puts a read into the inbox. It reports false when the group takes nothing any more.
 func (g *Group) postRead(c *Call) bool {
 	in := &g.inbox
 	in.Lock()
@@ -122,8 +123,8 @@ func (g *Group) reuse(in contents) {
 	g.inbox.spare = contents{messages: in.messages[:0], acks: in.acks[:0]}
 }
 
-// setDeferral says what calls for no turn from now on. What came before it was lifted may have called
-// for none, and needs one now.
+// setDeferral says what calls for no turn from now on. What came before it was lifted may have
+// called for none, and needs one now.
 func (g *Group) setDeferral(d deferral) {
 	if g.defers == d {
 		return

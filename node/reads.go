@@ -91,7 +91,7 @@ func (g *Group) queueRead(c *Call) *Call {
 		taken = g.postRead(c)
 	}
 	if !taken {
-		c.finish(Result{}, ErrClosed)
+		c.finish(Result{}, g.stopError())
 	}
 	return c
 }

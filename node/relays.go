@@ -232,7 +232,7 @@ func (g *Group) retry(calls []replica.Proposal) {
 		return
 	}
 	if !g.post(func(in *contents) { in.retries = append(in.retries, calls...) }) {
-		g.finishAll(calls, ErrClosed)
+		g.finishAll(calls, g.stopError())
 	}
 }
 
@@ -282,7 +282,7 @@ func (r *relays) accept(g *Group, id, from uint64, payload []byte) error {
 		return nil
 	}
 	if !g.post(func(in *contents) { in.calls = append(in.calls, proposals...) }) {
-		g.finishAll(proposals, ErrClosed)
+		g.finishAll(proposals, g.stopError())
 	}
 	return nil
 }
