@@ -45,6 +45,9 @@ func (p *pulse) lives(peer uint64) bool {
 // silent.
 func (p *pulse) tick() {
 	now := p.now.Add(1)
+	if p.node.Err() != nil {
+		return // a node that cannot go on does not live
+	}
 	beat := binary.LittleEndian.AppendUint64(nil, p.life)
 	for _, peer := range p.node.transport.Peers() {
 		// Whoever does not hear it takes this node for silent, which is what it is then.

@@ -116,10 +116,13 @@ func TestLeaderCutOffAtRestAnswersNoRead(t *testing.T) {
 	if _, err := c.nodes[other].Group(1).Propose(background(t), number(7)); err != nil {
 		t.Fatal(err)
 	}
-	short, cancelShort := context.WithTimeout(context.Background(), 200*time.Millisecond)
-	defer cancelShort()
-	if r, err := g.Read(short, nil, node.Linearizable); err == nil {
-		t.Errorf("the cut-off leader answered %d", totalOf(r))
+	for name, level := range map[string]node.ReadLevel{"linearizable": node.Linearizable,
+		"lease": node.Lease, "not older than a tick": node.Stale(c.tick)} {
+		short, cancelShort := context.WithTimeout(context.Background(), 200*time.Millisecond)
+		if r, err := g.Read(short, nil, level); err == nil {
+			t.Errorf("the cut-off leader answered %d to a read, %s", totalOf(r), name)
+		}
+		cancelShort()
 	}
 	select {
 	case err := <-early:

@@ -26,6 +26,8 @@ func (n *Node) removeGroup(g *Group) error {
 	if err == nil {
 		n.groups.remove(g.id)
 		n.roster.forget(g.id)
+		g.log.Info("group removed")
+		g.emit(Event{Kind: GroupStopped, Detail: "removed"})
 	}
 	return err
 }
