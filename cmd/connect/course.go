@@ -23,7 +23,7 @@ type course struct {
 }
 
 // groupsAtOnce bounds the groups that are changed at the same time.
-const groupsAtOnce = 8
+const groupsAtOnce = 32
 
 // newChange makes a command that changes members. decide says how, from the arguments.
 func newChange(command *cobra.Command,

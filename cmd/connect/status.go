@@ -31,6 +31,7 @@ type row struct {
 	Error   string        `json:"error,omitempty"`
 	Groups  admin.Summary `json:"groups"`
 	member  bool          // counts for the health of the cluster
+	serves  bool          // leads the group, whatever is wrong with others
 }
 
 const roleUnreachable = "unreachable"
@@ -109,6 +110,7 @@ func rowOf(a *answer, group, commit uint64) row {
 			r.Role = g.Role
 		}
 		r.Error = cmp.Or(g.Failed, g.NotReady, s.NotReady)
+		r.serves = r.Role == "leader" && r.Error == ""
 	} else if s.State == admin.StateServing {
 		r.Role, r.Error = "-", fmt.Sprintf("group %d does not run here", group)
 	}
@@ -124,7 +126,7 @@ func verdictOf(rows []row) error {
 	var sick, all int
 	serves := false
 	for _, r := range rows {
-		serves = serves || r.Role == "leader" && r.Healthy
+		serves = serves || r.serves
 		if r.member {
 			all++
 			if !r.Healthy {
