@@ -42,6 +42,45 @@ func TestSingleVoterReadsWhatItHadAcknowledged(t *testing.T) {
 	}
 }
 
+// A learner asks the only voter, which has just restarted, as above.
+func TestSingleVoterTellsLearnersWhatItHadAcknowledged(t *testing.T) {
+	c := newCluster(t)
+	delete(c.cores, 3)
+	delete(c.cores, 2)
+	s := raft.NewMemoryStorage()
+	must(t, s.ApplySnapshot(&pb.Snapshot{Metadata: &pb.SnapshotMetadata{Index: new(uint64(1)),
+		Term:      new(uint64(1)),
+		ConfState: &pb.ConfState{Voters: []uint64{1}, Learners: []uint64{2}}}}))
+	must(t, s.Append([]*pb.Entry{{Type: pb.EntryNormal.Enum(), Index: new(uint64(2)),
+		Term: new(uint64(1))}}))
+	must(t, s.SetHardState(&pb.HardState{Term: new(uint64(1)), Vote: new(uint64(1)),
+		Commit: new(uint64(1))}))
+	c.stores[1] = s
+	c.configure = func(config *replica.Config) { config.Begins = true }
+	c.restart(1)
+	must(t, c.cores[1].Campaign())
+	asked := &pb.Message{Type: pb.MsgReadIndex.Enum(), From: new(uint64(2)), To: new(uint64(1)),
+		Entries: []*pb.Entry{{Data: make([]byte, 8)}}}
+	for range 100 {
+		must(t, c.cores[1].Step(2, asked)) // at every moment
+		for c.cores[1].HasReady() {
+			must(t, c.cores[1].Step(2, asked))
+			rd := c.cores[1].Ready(0, 0)
+			for _, m := range rd.Messages {
+				if m.GetType() != pb.MsgReadIndexResp {
+					continue
+				}
+				if m.GetIndex() < 2 {
+					t.Fatalf("the learner is told index %d, want at least 2", m.GetIndex())
+				}
+				return
+			}
+			c.carry(1, rd)
+		}
+	}
+	t.Error("the learner is not answered")
+}
+
 // ask has a node answer a read, if it can without hearing of anybody.
 func (c *cluster) ask(id uint64, freshness replica.Freshness) (index uint64, ok bool) {
 	r := &read{freshness: freshness}

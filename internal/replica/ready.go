@@ -38,7 +38,8 @@ type Append struct {
 	Entries  []*pb.Entry
 	State    *pb.HardState // nil = unchanged
 	Snapshot *pb.Snapshot  // nil = none; else it replaces the log, and Entries follow it
-	// Sync is false when only the commit index moved: it is learned again after a crash.
+	// Sync is false when only the commit index moved: it is learned again after a crash. A change
+	// of the membership that is committed is worth a sync.
 	Sync      bool
 	Responses []*pb.Message // to the replica itself (Ack) and to peers
 }
@@ -111,11 +112,28 @@ func (r *Replica) collect(out *Ready) {
 	} else {
 		out.Messages = append(out.Messages, toPeers...)
 	}
+	if out.Apply != nil && len(out.Apply.Members) > 0 {
+		r.keepCommit(out)
+	}
 	for _, state := range rd.ReadStates {
 		if round, ok := r.reads.confirm(state); ok && len(round.Reads) > 0 {
 			out.Reads = append(out.Reads, round)
 		}
 	}
+}
+
+// keepCommit has the commit index persisted with a change of the membership. After a crash a replica
+// goes by the last change it knows to be committed, and those who were removed since may be gone
+// for good: of two members of which one was removed, the other one could never lead again.
+func (r *Replica) keepCommit(out *Ready) {
+	if out.Append == nil {
+		out.Append = &Append{}
+	}
+	if out.Append.State == nil {
+		out.Append.State = &pb.HardState{Term: new(r.term), Commit: new(r.commit),
+			Vote: new(r.rn.BasicStatus().GetVote())}
+	}
+	out.Append.Sync = true
 }
 
 // queueMoves reports whether Ready would do something with the queued commands.

@@ -178,6 +178,20 @@ func (r *Replica) Tick() {
 	r.giveUpCut()
 }
 
+// TickOutside is Tick for a replica that is told to be no member any more: it stands for no election,
+// but the time for which it refuses its vote passes. A member that does not know yet that the other
+// one has left may need that vote.
+func (r *Replica) TickOutside() {
+	if r.silence > 0 {
+		r.silence--
+	} else if r.rn.BasicStatus().Lead != raft.None {
+		_ = r.rn.ForgetLeader() // raft counts by its own ticks for how long it remembers
+	}
+	r.stalled, r.held = false, false
+	r.Flush()
+	r.tickTransfer()
+}
+
 // Sweep takes the commands and reads out whose waiters have left. Without it a group that has no
 // leader for long would collect them.
 func (r *Replica) Sweep() (proposals []Proposal, reads []Read) {
@@ -210,8 +224,9 @@ func (r *Replica) Step(from uint64, m *pb.Message) error {
 		return err
 	}
 	r.hear(m)
-	if r.keepsSilent(m) {
-		return nil // raft does the same when it knows of the leader
+	if r.keepsSilent(m) || r.asksTooEarly(m) {
+		return nil // raft does the same: in the first case when it knows of the leader, in the
+		// second one when there are several voters
 	}
 	if err := r.rn.Step(m); err != nil && !errors.Is(err, raft.ErrProposalDropped) &&
 		!errors.Is(err, raft.ErrStepPeerNotFound) {
@@ -339,6 +354,14 @@ func (r *Replica) reader() uint64 {
 		return raft.None
 	}
 	return status.Lead
+}
+
+// asksTooEarly reports whether a read of a peer comes before this replica can tell how far the log
+// was committed; see reader. The peer asks again.
+func (r *Replica) asksTooEarly(m *pb.Message) bool {
+	state := r.members.state
+	return m.GetType() == pb.MsgReadIndex && r.reader() == raft.None &&
+		len(state.GetVoters()) == 1 && len(state.GetVotersOutgoing()) == 0
 }
 
 // readID makes the context of a read round.

@@ -57,6 +57,7 @@ type cluster struct {
 	forward map[uint64][]replica.Proposal // waiting to be carried to the leader, by node
 
 	members     map[uint64][]replica.Membership // by node
+	durable     map[uint64]uint64               // commit index that was synced, by node
 	changes     []replica.ChangeEnd             // that were not applied
 	transferred []replica.TransferEnd
 	configure   func(*replica.Config) // changes the configuration of cores that begin, when not nil
@@ -73,6 +74,7 @@ func newCluster(t *testing.T) *cluster {
 		unknown: map[replica.Proposal]bool{},
 		reads:   map[replica.Read]uint64{}, forward: map[uint64][]replica.Proposal{}}
 	c.members = map[uint64][]replica.Membership{}
+	c.durable = map[uint64]uint64{}
 	for id := uint64(1); id <= 3; id++ {
 		c.begin(id, 1, 2, 3)
 	}
@@ -222,6 +224,9 @@ func (c *cluster) persist(id uint64, a *replica.Append) {
 	must(c.t, c.stores[id].Append(a.Entries))
 	if a.State != nil {
 		must(c.t, c.stores[id].SetHardState(a.State))
+		if a.Sync {
+			c.durable[id] = a.State.GetCommit()
+		}
 	}
 }
 
