@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -112,11 +113,11 @@ func (a *applier) perform(t *applyTask) error {
 		a.group.acknowledge(t.apply.Done, 0)
 	}
 	a.parked.add(t.reads)
+	// A waiter that left before its read was parked has not seen that it should ask for a sweep.
+	late := slices.ContainsFunc(t.reads, hasLeft)
 	t.reads = nil
-	if t.sweep {
-		for _, r := range a.parked.sweep() {
-			a.group.finishRead(r, ErrNoLeader)
-		}
+	if t.sweep || late {
+		a.sweep()
 	}
 	if err := a.serveReads(); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -272,7 +273,11 @@ func (g *Group) tick(diskHung bool) {
 			g.log.Warn("the disk hangs: handing the leadership over", "to", to)
 		}
 	}
-	if (!diskHung || leads) && !g.outside() {
+	switch {
+	case g.outside():
+		g.core.TickOutside()
+		g.endHeld()
+	case !diskHung || leads:
 		g.core.Tick()
 	}
 	g.snapshots.unpin(g.core)
@@ -289,6 +294,24 @@ func (g *Group) tick(diskHung bool) {
 	}
 	g.collect()
 	g.tryRest()
+}
+
+// endHeld ends what the core of a node that was removed holds: nobody answers it any more. What is in
+// the log may have been applied elsewhere.
+func (g *Group) endHeld() {
+	err := fmt.Errorf("%w: group %d", ErrRemoved, g.id)
+	queued, placed := g.core.Pending()
+	g.finishAll(queued, err)
+	g.finishAll(placed, unknown(err.Error()))
+	for _, r := range g.core.PendingReads() {
+		g.finishRead(r, err)
+	}
+	ends := g.core.PendingChanges()
+	for i := range ends {
+		ends[i].Err = cmp.Or(ends[i].Err, err)
+	}
+	g.endChanges(ends)
+	g.apply.sweepSoon()
 }
 
 // collect hands the core's effects to the stages for as long as there are any and the Ready channel

@@ -171,6 +171,27 @@ func (p *parked) sweep() (left []replica.Read) {
 	return left
 }
 
+// sweep ends the reads whose waiters have left; on a node that was removed it ends all, because it
+// applies nothing any more.
+func (a *applier) sweep() {
+	for _, r := range a.parked.sweep() {
+		a.group.finishRead(r, ErrNoLeader)
+	}
+	if !a.group.outside() {
+		return
+	}
+	for _, round := range a.parked.take() {
+		for _, r := range round.Reads {
+			a.group.finishRead(r, fmt.Errorf("%w: group %d", ErrRemoved, a.group.id))
+		}
+	}
+}
+
+// hasLeft reports whether the waiter of any of the reads has left.
+func hasLeft(round replica.ReadRound) bool {
+	return slices.ContainsFunc(round.Reads, replica.Read.Withdrawn)
+}
+
 // sweepSoon has the reads swept that wait for their index, when there are any. A read may wait for an
 // index that is never reached: its room is needed.
 func (a *applier) sweepSoon() {
