@@ -3,6 +3,7 @@ package sim_test
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 
@@ -17,6 +18,7 @@ type applyTask struct {
 	appended int
 	apply    *replica.Apply
 	reads    []replica.ReadRound
+	sweep    bool
 	snapshot bool
 	stop     bool
 }
@@ -29,6 +31,7 @@ type applier struct {
 	scheduled bool
 
 	stage        *apply.Stage
+	directory    *apply.Directory
 	applied      uint64
 	waiting      []replica.ReadRound
 	stopped      bool
@@ -39,22 +42,14 @@ type applier struct {
 func newApplier(g *group) *applier {
 	a := &applier{g: g, machine: newMachine()}
 	a.stage = apply.New(a.mutateMachine())
+	a.directory = a.stage.Directory()
 	return a
 }
 
 // begin is applier.beginAt.
 func (a *applier) begin(at apply.Position) {
-	beginStage(a.g.w, a.stage, at)
-	a.applied = at.Index
-}
-
-// beginStage gives a stage the members that every group begins with.
-func beginStage(w *world, s *apply.Stage, at apply.Position) {
-	members := make([]apply.Member, 0, len(w.hosts))
-	for _, h := range w.hosts {
-		members = append(members, apply.Member{ID: h.id})
-	}
-	s.Begin(at, members)
+	a.stage.Begin(at, nil)
+	a.publish()
 }
 
 func (a *applier) put(t applyTask) {
@@ -94,6 +89,10 @@ func (a *applier) perform(t applyTask) error {
 		if err := a.restore(t.restore); err != nil {
 			return err
 		}
+		version := a.directory.Version
+		a.g.post(func(in *contents) {
+			in.events = append(in.events, func(r *replica.Replica) { r.Restored(version) })
+		})
 	}
 	if len(t.acks) > 0 || t.appended > 0 {
 		a.g.acknowledge(t.acks, t.appended)
@@ -112,6 +111,12 @@ func (a *applier) perform(t applyTask) error {
 		a.g.w.trace.say("n%d g%d reads of index %d at %d", a.g.p.h.id, a.g.id, round.Index, a.applied)
 	}
 	a.waiting = append(a.waiting, t.reads...)
+	late := slices.ContainsFunc(t.reads, func(round replica.ReadRound) bool {
+		return slices.ContainsFunc(round.Reads, replica.Read.Withdrawn)
+	})
+	if t.sweep || late {
+		a.sweep()
+	}
 	if err := a.serveReads(); err != nil {
 		return err
 	}
@@ -132,11 +137,13 @@ func (a *applier) applyEntries(task *replica.Apply) error {
 		}
 		if index <= a.applied {
 			a.overtaken(batch) // a snapshot was faster
+			task.Members = a.endChanges(task.Members, index)
 			continue
 		}
 		if err := a.applyEntry(e, state, batch); err != nil {
 			return err
 		}
+		task.Members = a.endChanges(task.Members, index)
 		a.entriesSince++
 		a.bytesSince += int64(len(e.GetData()))
 		a.g.w.oracle.applied(a.g, index)
@@ -172,8 +179,36 @@ func (a *applier) applyEntry(e *pb.Entry, members *pb.ConfState, batch *replica.
 		return fmt.Errorf("entry %d has %d commands, its batch %d", e.GetIndex(), completed,
 			len(batch.Proposals))
 	}
-	a.applied = a.stage.Index()
+	a.publish()
+	if e.GetType() != pb.EntryNormal {
+		a.g.checkDirectory()
+	}
 	return nil
+}
+
+// sweepSoon is applier.sweepSoon.
+func (a *applier) sweepSoon() {
+	if len(a.waiting) > 0 && !a.g.p.dead {
+		a.put(applyTask{sweep: true})
+	}
+}
+
+// sweep is applier.sweep.
+func (a *applier) sweep() {
+	for i := range a.waiting {
+		var kept []replica.Read
+		for _, r := range a.waiting[i].Reads {
+			if a.g.outside() {
+				a.g.finishRead(r, node.ErrRemoved)
+			} else if r.Withdrawn() {
+				a.g.finishRead(r, node.ErrNoLeader)
+			} else {
+				kept = append(kept, r)
+			}
+		}
+		a.waiting[i].Reads = kept
+	}
+	a.waiting = slices.DeleteFunc(a.waiting, func(r replica.ReadRound) bool { return len(r.Reads) == 0 })
 }
 
 func (a *applier) serveReads() error {
@@ -223,6 +258,11 @@ func (a *applier) fail(t applyTask, err error) {
 func (a *applier) refuse(t applyTask) {
 	err := a.g.stopError()
 	if t.apply != nil {
+		for _, m := range t.apply.Members {
+			if m.Change != nil {
+				m.Change.(*change).end(err, true)
+			}
+		}
 		for _, b := range t.apply.Batches {
 			if b == nil {
 				continue
@@ -255,11 +295,12 @@ func (a *applier) load(index uint64) error {
 		return fmt.Errorf("restore snapshot %d of group %d: %w", index, a.g.id, err)
 	}
 	if a.g.w.is(forgetSessions) {
-		beginStage(a.g.w, a.stage, at)
+		a.stage.Begin(at, a.stage.Directory().Members)
 	}
-	a.applied = a.stage.Index()
+	a.publish()
 	a.entriesSince, a.bytesSince = 0, 0
 	a.g.w.oracle.restored(a.g, s.index)
+	a.g.checkDirectory()
 	return nil
 }
 

@@ -3,6 +3,7 @@ package sim_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -16,8 +17,9 @@ import (
 
 // start is Node.newGroup.
 func (g *group) start() error {
-	isNew := g.isNew()
-	if g.wal.Damage() == nil && (!isNew || len(g.w.hosts) == 1) || g.w.is(amnesia) && isNew {
+	isNew := g.isNew() && !g.waitsToBeAdded()
+	alone := slices.Equal(g.knownMembers().GetVoters(), []uint64{g.p.h.id})
+	if g.wal.Damage() == nil && (!isNew || alone) || g.w.is(amnesia) && isNew {
 		return g.begin(0)
 	}
 	g.newcomer = isNew
@@ -33,7 +35,7 @@ func (g *group) begin(fence uint64) error {
 			return err
 		}
 	}
-	begins := g.isNew()
+	waits, begins := g.waitsToBeAdded(), g.isNew()
 	if err := g.bootstrap(); err != nil {
 		return err
 	}
@@ -52,6 +54,10 @@ func (g *group) begin(fence uint64) error {
 			return err
 		}
 	}
+	coreFence := fence
+	if waits {
+		coreFence = 1 // bootstrapTerm
+	}
 	core, err := replica.New(replica.Config{
 		Group:          g.id,
 		ID:             g.p.h.id,
@@ -61,12 +67,12 @@ func (g *group) begin(fence uint64) error {
 		Applied:        g.apply.applied,
 		Version:        g.apply.stage.Directory().Version,
 		Lease:          g.lease(),
-		Begins:         begins && fence == 0,
+		Begins:         begins && coreFence == 0,
 		EntryBytes:     c.entryBytes,
 		InflightBytes:  c.inflightBytes,
 		AppendsAhead:   appendsAhead,
 		ReadSeed:       g.w.rng.process.Uint64(),
-		Fence:          fence,
+		Fence:          coreFence,
 		Logger:         raftLogger{},
 	})
 	if err != nil {
@@ -75,6 +81,7 @@ func (g *group) begin(fence uint64) error {
 	g.hardState = state
 	g.term, g.commit = state.Term, state.Commit
 	g.newcomer = false
+	g.conf = g.apply.directory.State
 	g.begun = true
 	g.p.h.weak[g.id] = fence != 0
 	g.handed = viewOf(g.p.h, g.wal)
@@ -87,7 +94,7 @@ const appendsAhead = 1 // node/node.go
 
 // bootstrap is Group.bootstrap.
 func (g *group) bootstrap() error {
-	if g.wal.LastIndex() > 0 || g.wal.State() != (wal.State{}) {
+	if g.wal.LastIndex() > 0 || g.wal.State() != (wal.State{}) || g.waitsToBeAdded() {
 		return nil
 	}
 	return g.appendNow(wal.Update{
@@ -95,18 +102,6 @@ func (g *group) bootstrap() error {
 		State: &wal.State{Term: 1, Commit: 1},
 		Mark:  &wal.Mark{Index: 1, Term: 1, ConfState: g.w.voters()},
 	})
-}
-
-// voters is Node.voters.
-func (w *world) voters() *pb.ConfState {
-	state := &pb.ConfState{}
-	for _, h := range w.hosts {
-		state.Voters = append(state.Voters, h.id)
-	}
-	if w.is(smallQuorum) && len(state.Voters)%2 == 0 {
-		state.Voters = state.Voters[1:]
-	}
-	return state
 }
 
 // isNew is Group.isNew.
@@ -143,8 +138,11 @@ func (g *group) recover() error {
 			mark.Index+1, errors.Join(damaged...))
 	}
 	first := mark.ConfState
-	if first == nil {
-		first = g.w.voters()
+	switch {
+	case g.waitsToBeAdded():
+		first = &pb.ConfState{}
+	case first == nil:
+		first = g.firstVoters()
 	}
 	g.apply.begin(apply.Position{Index: mark.Index, Term: mark.Term, Members: first})
 	return nil

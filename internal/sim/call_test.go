@@ -96,6 +96,7 @@ func (c *call) expire() error {
 	was := c.state
 	c.state = callAbandoned
 	if was == callQueued {
+		c.g.apply.sweepSoon()
 		return c.place.verdict(fmt.Errorf("%w before the deadline", node.ErrNoLeader))
 	}
 	return unknown("deadline")

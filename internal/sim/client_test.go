@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"github.com/connectraft/connect/internal/apply"
@@ -60,7 +61,7 @@ func (c *client) next() {
 	}
 	r, conf := c.w.rng.client, &c.w.plan.config
 	if c.host == 0 || r.IntN(20) == 0 {
-		c.host = c.w.hosts[r.IntN(len(c.w.hosts))].id
+		c.host = c.w.someHost(r)
 	}
 	read := r.IntN(100) < conf.readPercent
 	group := uint64(1 + r.IntN(conf.groups))
@@ -70,6 +71,15 @@ func (c *client) next() {
 	}
 	one.deadline = conf.deadlineMin + time.Duration(r.Int64N(int64(conf.deadlineSpread)))
 	c.w.oracle.send(one, c.ended)
+}
+
+// someHost draws a host, as a rule one that is a member of some group.
+func (w *world) someHost(r *rand.Rand) uint64 {
+	if w.plan.config.spares > 0 && r.IntN(10) > 0 {
+		members := allIDs(w.oracle.groups[r.IntN(len(w.oracle.groups))].now().state)
+		return members[r.IntN(len(members))]
+	}
+	return w.hosts[r.IntN(len(w.hosts))].id
 }
 
 // join makes an operation one of a session, or has it open one. What is acknowledged may lag behind.
@@ -186,6 +196,8 @@ func (o *oracle) send(one *op, then func(*op)) {
 // leaves its client without knowing anything.
 func (o *oracle) expire(one *op, then func(*op)) {
 	if o.w.host(one.host).pausedUntil > o.w.now {
+		call := one.call
+		one.process.after(0, func() { _ = call.expire() })
 		o.end(one, node.Result{}, unknown("no answer"), then)
 		return
 	}
@@ -238,7 +250,7 @@ func (o *oracle) again(one *op, err error, then func(*op)) bool {
 	o.w.stats.repeats++
 	pause := time.Duration(o.w.rng.client.Int64N(int64(200 * time.Millisecond)))
 	o.w.after(pause, func() {
-		one.host = o.w.hosts[o.w.rng.client.IntN(len(o.w.hosts))].id
+		one.host = o.w.someHost(o.w.rng.client)
 		o.send(one, then)
 	})
 	return true

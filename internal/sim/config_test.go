@@ -8,6 +8,9 @@ import (
 // config is what a seed draws for its cluster: small limits, so that their edges are met often.
 type config struct {
 	replicas, groups int
+	spares           int  // hosts that no group begins with
+	refuses          bool // connections of members that were removed are refused
+	registers        bool // a member that comes with an empty disk is refused: it is lost
 
 	tick                          time.Duration
 	electionTicks, heartbeatTicks int
@@ -70,6 +73,9 @@ func drawConfig(r *rand.Rand) config {
 		deadlineMin:    choose[time.Duration](r, 50, 500, 2000) * time.Millisecond,
 		deadlineSpread: choose[time.Duration](r, 100, 1000, 4000) * time.Millisecond,
 	}
+	c.spares = choose(r, 0, 1, 2, 4)
+	c.refuses = r.IntN(2) == 0 && c.groups == 1 // a node does not know of groups that it has no part in
+	c.registers = r.IntN(2) == 0
 	return c
 }
 

@@ -94,6 +94,11 @@ func (h *host) wipe() {
 	if h.proc != nil || h.foreign || !h.mayWeaken() {
 		return
 	}
+	if (h.w.plan.config.registers || !h.isFirst()) && h.isAnywhere() {
+		h.lost = true // AdmitPeer refuses it until it is replaced
+		h.note("lost")
+		return
+	}
 	h.weaken()
 	h.disk = vfs.NewMem()
 	h.files.FS = h.disk

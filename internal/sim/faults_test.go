@@ -3,6 +3,7 @@ package sim_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -55,13 +56,16 @@ const (
 	faultOneWay                     // one node hears nothing, or is not heard
 	faultPartial                    // some links are cut, some in one direction
 	faultClog                       // links hold everything back, then deliver it at once
+	faultChange                     // the operator asks for a change of the members
+	faultMove                       // the operator asks for a transfer of a leadership
 	faultKinds
 )
 
 func (k faultKind) String() string {
 	return [...]string{"kill", "stop", "transfer", "power", "crash some", "crash all", "outage",
 		"crash in recovery", "pause", "rate", "jump", "stall", "full", "io", "read", "lie", "flip",
-		"wipe", "foreign disk", "rot", "isolate", "split", "one way", "partial", "clog"}[k]
+		"wipe", "foreign disk", "rot", "isolate", "split", "one way", "partial", "clog", "change",
+		"move"}[k]
 }
 
 // drawPlan draws a plan. Each run has some kinds of faults and not the others, and its own pace. If
@@ -82,6 +86,9 @@ func drawPlan(seed uint64, length time.Duration, only ...faultKind) plan {
 	if only != nil {
 		kinds = only
 	}
+	if !slices.Contains(kinds, faultChange) {
+		p.config.spares = 0
+	}
 	if len(kinds) == 0 {
 		return p
 	}
@@ -89,7 +96,7 @@ func drawPlan(seed uint64, length time.Duration, only ...faultKind) plan {
 	lasts := choose[time.Duration](r, 200, 1000, 4000) * time.Millisecond
 	for at := time.Second; at < length; at += time.Duration(r.Int64N(int64(2 * gap))) {
 		f := fault{at: at, kind: kinds[r.IntN(len(kinds))], number: r.Uint64(),
-			node:  uint64(1 + r.IntN(p.config.replicas)),
+			node:  uint64(1 + r.IntN(p.config.replicas+p.config.spares)),
 			lasts: time.Duration(r.Int64N(int64(2*lasts)) + 1)}
 		if f.kind == faultOutage {
 			f.lasts += 5 * time.Second
@@ -109,6 +116,10 @@ func (w *world) inject(f fault) {
 	switch f.kind {
 	case faultTransfer:
 		h.handOver()
+	case faultChange:
+		w.operate(r)
+	case faultMove:
+		w.move(r)
 	case faultStop:
 		if r.IntN(4) == 0 {
 			h.crashStart = 1 + r.IntN(6)

@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"cmp"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -45,6 +46,18 @@ type group struct {
 	// handed is the log as the core has handed it out.
 	handed    *logView
 	lastRound uint64 // for a mutant
+
+	// The members (node/membership.go).
+	conf          *pb.ConfState // of what was handed out to be applied, or installed
+	out, gone     bool
+	lone          int    // rounds without a leader
+	transfer      uint64 // to whom one is under way that the operator asked for, 0 = none
+	transferTicks int
+
+	handedIndex    uint64               // up to where entries were handed out to be applied
+	checkedMembers uint64               // handedIndex as of the last look at the members
+	memberships    []replica.Membership // handed out and not looked at
+	inForce        []*pb.ConfState      // configurations since the last look
 }
 
 type contents struct {
@@ -137,8 +150,14 @@ func (g *group) tick(diskHung bool) {
 			g.note("hand over", to)
 		}
 	}
-	if !diskHung || leads {
+	switch {
+	case g.outside():
+		g.core.TickOutside()
+		g.tickTransfer()
+		g.endHeld()
+	case !diskHung || leads:
 		g.core.Tick()
+		g.tickTransfer()
 	}
 	g.snaps.unpin(g.core)
 	if calls := g.retries; len(calls) > 0 {
@@ -153,6 +172,20 @@ func (g *group) tick(diskHung bool) {
 		}
 	}
 	g.collect()
+}
+
+// endHeld is Group.endHeld.
+func (g *group) endHeld() {
+	queued, placed := g.core.Pending()
+	g.finishAll(queued, node.ErrRemoved)
+	g.finishAll(placed, unknown(node.ErrRemoved.Error()))
+	for _, r := range g.core.PendingReads() {
+		g.finishRead(r, node.ErrRemoved)
+	}
+	for _, e := range g.core.PendingChanges() {
+		e.Change.(*change).end(cmp.Or(e.Err, node.ErrRemoved), e.Unknown)
+	}
+	g.apply.sweepSoon()
 }
 
 // collect is Group.collect.
@@ -214,6 +247,7 @@ func (g *group) carry(rd replica.Ready) {
 		g.p.unread++
 		g.p.appender.put(ready{g: g, append: rd.Append, unfence: rd.Unfenced})
 	}
+	g.carryMembers(&rd)
 	if rd.Apply != nil || len(rd.Reads) > 0 {
 		g.mutateReads(rd.Reads)
 		g.apply.put(applyTask{apply: rd.Apply, reads: rd.Reads})
@@ -236,6 +270,9 @@ func (g *group) observe(changed bool) {
 		g.note("role", uint64(s.Role), s.Leader, s.Term)
 	}
 	g.role, g.lead = s.Role, s.Leader
+	if s.Leader != raft.None {
+		g.gone = false // somebody counts this node as a member
+	}
 	if s.Leader != raft.None && !g.probing {
 		g.probing = true
 		g.core.Read([]replica.Read{probe{g}})
@@ -308,6 +345,7 @@ func (g *group) refuse(in contents) {
 		g.finishAll(queued, err)
 		g.finishAll(placed, unknown(err.Error()))
 		reads = append(reads, g.core.PendingReads()...)
+		g.endChanges(g.core.PendingChanges())
 	}
 	for _, r := range reads {
 		g.finishRead(r, err)
@@ -356,6 +394,10 @@ func (g *group) admit(c *call, command bool) error {
 		return node.ErrDiskFull
 	case g.failed != nil:
 		return g.stopError()
+	case g.gone || g.out:
+		return node.ErrRemoved
+	case g.lead == raft.None && g.begun && len(g.apply.directory.State.GetVoters()) == 0:
+		return node.ErrNotAdded
 	case !g.begun:
 		return node.ErrNoLeader
 	case len(c.payload) > o.commandBytes:

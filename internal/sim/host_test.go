@@ -38,6 +38,7 @@ type host struct {
 	incarnation  uint64
 	own          *vfs.Mem // while foreign: its own disk
 	foreign      bool     // the disk is that of another cluster's node
+	lost         bool     // its disk is, and no member takes it with another one: it never starts again
 
 	// promised is what the log has promised for each group: what a synced append returned for.
 	promised map[uint64]*logView
@@ -49,7 +50,9 @@ type host struct {
 func newHost(w *world, id uint64) *host {
 	h := &host{w: w, id: id, disk: vfs.NewMem(), snaps: newSnapStore(), rate: 1, starts: -1,
 		promised: map[uint64]*logView{}, weak: make([]bool, w.plan.config.groups+1)}
-	h.weaken() // until it has begun for the first time
+	if h.isFirst() {
+		h.weaken() // until it has begun for the first time
+	}
 	h.files = &recorder{FS: h.disk}
 	h.watch()
 	return h
@@ -67,13 +70,9 @@ func (h *host) isWeak() bool { return slices.Contains(h.weak, true) }
 // mayWeaken reports whether a quorum is whole in every group without this host: beyond that nobody
 // promises anything.
 func (h *host) mayWeaken() bool {
-	weak := 1
-	for _, other := range h.w.hosts {
-		if other != h && other.isWeak() {
-			weak++
-		}
-	}
-	return weak <= (len(h.w.hosts)-1)/2
+	return h.w.holds(func(other *host, group uint64) bool {
+		return other != h && other.counts(group)
+	})
 }
 
 // watch writes the operations of the disk into the readable trace.
@@ -105,7 +104,7 @@ func (h *host) note(what string, values ...uint64) { h.w.trace.note(what, h.id, 
 // start schedules the start of a process; the earliest start counts.
 func (h *host) start(after time.Duration) {
 	at := h.w.now + int64(after)
-	if h.proc != nil || h.starts >= 0 && h.starts <= at {
+	if h.proc != nil || h.lost || h.starts >= 0 && h.starts <= at {
 		return
 	}
 	h.starts = at
@@ -114,7 +113,7 @@ func (h *host) start(after time.Duration) {
 			return
 		}
 		h.starts = -1
-		if h.proc == nil && !h.permanent {
+		if h.proc == nil && !h.permanent && !h.lost {
 			h.boot()
 		}
 	})

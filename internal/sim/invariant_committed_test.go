@@ -32,22 +32,27 @@ func (g *group) checkCommit(from, to uint64) {
 	}
 	if to == o.last() && to > from && to >= firstIndex && to > o.quorumChecked {
 		o.quorumChecked = to
-		o.checkQuorum(to, o.at(to).term)
+		o.checkQuorum(to, o.at(to).term, g)
 		o.checkLeaders(to, o.at(to).term)
 	}
 }
 
 // checkQuorum counts the disks that have promised to keep an entry. A disk that may have lost what
 // it promised counts: nobody relies on it any more when it takes part again.
-func (o *groupOracle) checkQuorum(index, term uint64) {
-	have, need := 0, len(o.w.hosts)/2+1
-	for _, h := range o.w.hosts {
-		if v := h.promised[o.id]; h.weak[o.id] || v != nil && v.holds(index, term) {
-			have++
+//
+// The leader shows first that an entry is committed, and counts the members that were in force since
+// the last look at it.
+func (o *groupOracle) checkQuorum(index, term uint64, g *group) {
+	kept := func(id uint64) bool {
+		h := o.w.host(id)
+		v := h.promised[o.id]
+		return h.weak[o.id] || v != nil && v.holds(index, term)
+	}
+	for _, c := range g.inForce {
+		if majority(c, kept) {
+			return
 		}
 	}
-	if have < need {
-		o.w.violated("commitment", "group %d: entry %d of term %d is committed and durable on %d of %d",
-			o.id, index, term, have, len(o.w.hosts))
-	}
+	o.w.violated("commitment", "group %d: entry %d of term %d is committed and not durable on a "+
+		"majority of any of %v", o.id, index, term, g.inForce)
 }

@@ -23,7 +23,7 @@ func (g *group) checkComplete(term uint64) {
 // checkLeaders looks at the leaders there are when an entry turns out to be committed.
 func (o *groupOracle) checkLeaders(index, term uint64) {
 	for _, h := range o.w.hosts {
-		if h.proc == nil {
+		if h.proc == nil || !h.proc.opened {
 			continue
 		}
 		g := h.proc.group(o.id)

@@ -18,5 +18,6 @@ func (g *group) checkLeader(role raft.StateType, term uint64) {
 		known[term] = g.p.h.id
 		g.w.oracle.elections++
 		g.checkComplete(term)
+		g.checkElected(term)
 	}
 }

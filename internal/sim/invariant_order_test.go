@@ -19,12 +19,16 @@ func (g *group) check() {
 		g.w.violated("order", "node %d, group %d: term %d and commit %d, were %d and %d", g.p.h.id,
 			g.id, s.Term, s.Commit, g.term, g.commit)
 	}
+	g.inForce = append(g.inForce, g.core.Members())
 	if s.Commit > g.commit {
 		g.checkCommit(g.commit, s.Commit)
 	}
+	g.inForce = append(g.inForce[:0], g.core.Members())
+	g.checkMembers()
 	if s.Role == raft.StateLeader {
 		g.checkLeader(s.Role, s.Term)
 	}
+	g.checkFollows(s.Leader, s.Term)
 	g.term, g.commit = s.Term, s.Commit
 	g.checkOrder(s)
 }
@@ -88,6 +92,8 @@ func (g *group) handedOut(a *replica.Append) {
 		g.w.violated("order", "node %d, group %d hands out entry %d behind %d", g.p.h.id, g.id, first,
 			g.handed.last())
 	}
+	s := g.core.Status()
+	g.checkOneChange(a.Entries, s.Role, s.Term, s.Commit)
 	o.checkMatching(g.handed, first, g.p.h.id)
 	o.learn(a.Entries)
 	g.note("append", first, a.Entries[len(a.Entries)-1].GetIndex(), ids[len(ids)-1].hash)

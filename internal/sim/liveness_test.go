@@ -32,6 +32,7 @@ func (w *world) liveness() {
 		c.stopped = true
 	}
 	w.await("convergence", w.hosts, func() string {
+		w.replaceLost()
 		if why := w.idle(); why != "" {
 			return why
 		}
@@ -39,19 +40,21 @@ func (w *world) liveness() {
 	})
 }
 
-// pickCore chooses a quorum of nodes whose disks have kept their promises.
+// pickCore chooses a quorum, in every group and whatever change may be under way, of nodes whose
+// disks have kept their promises.
 func (w *world) pickCore() []*host {
-	need := len(w.hosts)/2 + 1
 	var core []*host
 	for _, i := range w.rng.check.Perm(len(w.hosts)) {
-		if h := w.hosts[i]; !h.isWeak() && len(core) < need {
+		if h := w.hosts[i]; !h.isWeak() && !h.lost {
 			core = append(core, h)
 		}
+		if w.holds(func(h *host, group uint64) bool {
+			return slices.Contains(core, h) && h.counts(group)
+		}) {
+			return core
+		}
 	}
-	if len(core) < need {
-		return nil
-	}
-	return core
+	return nil
 }
 
 // breakRest breaks everybody else for good: dead, cut off, or deaf.
@@ -135,7 +138,7 @@ func (w *world) await(what string, hosts []*host, done func() string) {
 
 func (w *world) down(hosts []*host) string {
 	for _, h := range hosts {
-		if h.proc == nil {
+		if h.proc == nil && !h.lost {
 			return "node " + idString(h.id) + " does not start"
 		}
 	}
@@ -160,7 +163,7 @@ func (w *world) serves(core []*host) func() string {
 	return func() string {
 		why := w.leaderless(core)
 		for _, g := range goals {
-			if g.met {
+			if g.met || !isMember(w.oracle.group(g.group).now().state, g.host) {
 				continue
 			}
 			if why == "" {
@@ -178,15 +181,19 @@ func (w *world) serves(core []*host) func() string {
 
 func (w *world) leaderless(core []*host) string {
 	for id := range w.plan.config.groups {
-		leader := uint64(raft.None)
-		for i, h := range core {
+		leader, first := uint64(raft.None), true
+		members := w.oracle.groups[id].now().state
+		for _, h := range core {
+			if h.lost || !isMember(members, h.id) {
+				continue
+			}
 			g := h.proc.group(uint64(id + 1))
 			if g.core == nil {
 				return "group " + idString(g.id) + " does not begin on node " + idString(h.id)
 			}
 			s := g.core.Status()
-			if i == 0 {
-				leader = s.Leader
+			if first {
+				leader, first = s.Leader, false
 			}
 			if s.Leader == raft.None || s.Leader != leader {
 				return "group " + idString(g.id) + " has no leader that all follow"
@@ -211,12 +218,23 @@ func (w *world) idle() string {
 		return idString(uint64(n)) + " operations are open, the first is " +
 			idString(w.oracle.open[0].id)
 	}
+	for _, c := range w.changes {
+		if !c.ended && !c.at.p.dead && c.at.failed == nil {
+			return "change " + idString(c.id) + " is open"
+		}
+	}
 	for _, h := range w.hosts {
 		p := h.proc
+		if p == nil {
+			continue // lost
+		}
 		if len(p.relays.out) > 0 || len(p.appender.queue) > 0 || p.unread > 0 {
 			return "node " + idString(h.id) + " has something in its queues"
 		}
 		for _, g := range p.groups {
+			if g.core == nil && !isMember(w.oracle.group(g.id).now().state, h.id) {
+				continue // it waits to be added again, or to be stopped
+			}
 			if g.core == nil {
 				return fmt.Sprintf("group %d of node %d has not begun", g.id, h.id)
 			}
@@ -236,6 +254,12 @@ func (w *world) equal() string {
 	}
 	for _, o := range w.oracle.groups {
 		for _, h := range w.hosts {
+			if h.lost && isMember(o.now().state, h.id) {
+				return "group " + idString(o.id) + " still has node " + idString(h.id) + ", which is lost"
+			}
+			if !isMember(o.now().state, h.id) {
+				continue
+			}
 			g := h.proc.group(o.id)
 			if g.apply.applied != o.last() || g.handed.last() != o.last() {
 				return "group " + idString(o.id) + " of node " + idString(h.id) + " is behind"
@@ -246,8 +270,8 @@ func (w *world) equal() string {
 			if !bytes.Equal(snapshotOf(g.apply.stage), snapshotOf(o.stage)) {
 				return "group " + idString(o.id) + " of node " + idString(h.id) + " has other sessions"
 			}
-			if n := len(g.apply.stage.Position().Members.GetVoters()); n != len(w.hosts) {
-				return fmt.Sprintf("group %d of node %d has %d voters", o.id, h.id, n)
+			if g.outside() {
+				return fmt.Sprintf("node %d believes that it was removed from group %d", h.id, o.id)
 			}
 			if s := g.core.Status(); s.Fenced {
 				return "group " + idString(o.id) + " of node " + idString(h.id) + " is fenced"

@@ -15,10 +15,14 @@ type logView struct {
 }
 
 // entryID identifies an entry: Log Matching says that the term does, and the rest proves it.
-type entryID struct{ term, hash uint64 }
+type entryID struct {
+	term, hash uint64
+	changes    bool // the members
+}
 
 func idOf(e *pb.Entry) entryID {
-	return entryID{e.GetTerm(), mix(uint64(e.GetType()), hashBytes(e.GetData()))}
+	return entryID{e.GetTerm(), mix(uint64(e.GetType()), hashBytes(e.GetData())),
+		e.GetType() != pb.EntryNormal}
 }
 
 func (v *logView) last() uint64 { return v.base + uint64(len(v.entries)) }

@@ -39,7 +39,10 @@ func newMender(g *group) *mender {
 }
 
 // position is position of node/mend.go.
-type position struct{ term, last uint64 }
+type position struct {
+	term, last uint64
+	members    *pb.ConfState
+}
 
 func (p position) isNew() bool { return p.term <= 1 && p.last <= 1 }
 
@@ -66,9 +69,49 @@ func (m *mender) run() {
 }
 
 // enough is mender.enough.
-func (m *mender) enough() int {
-	n := len(m.g.w.hosts)
-	return n - (n/2 + 1) + 1
+func (m *mender) enough(has func(peer uint64) bool) bool {
+	self := m.g.p.h.id
+	met := func(half []uint64) bool {
+		need, n := len(half)-(len(half)/2+1)+1, 0
+		for _, id := range half {
+			if id != self && has(id) {
+				n++
+			}
+		}
+		return len(half) > 0 && n >= need
+	}
+	for _, c := range m.configurations() {
+		if !met(c.GetVoters()) && !met(c.GetVotersOutgoing()) {
+			return false
+		}
+	}
+	return true
+}
+
+// configurations is mender.configurations.
+func (m *mender) configurations() []*pb.ConfState {
+	list := []*pb.ConfState{m.g.knownMembers()}
+	for peer, p := range m.terms {
+		if m.told[peer] && len(p.members.GetVoters()) > 0 {
+			list = append(list, p.members)
+		}
+	}
+	return list
+}
+
+// isGone is mender.gone.
+func (m *mender) isGone() bool {
+	self, newest := m.g.p.h.id, position{}
+	for peer, p := range m.terms {
+		if m.told[peer] && len(p.members.GetVoters()) > 0 && p.last >= newest.last {
+			newest = p
+		}
+	}
+	if newest.members == nil || isMember(newest.members, self) {
+		return false
+	}
+	m.g.learnGone()
+	return true
 }
 
 // loop begins a turn: it ends the loop or asks, and waits for a tick or an answer.
@@ -76,7 +119,7 @@ func (m *mender) loop() {
 	if m.done || m.g.p.failed != nil {
 		return
 	}
-	if m.damage != nil && count(m.cannot) >= m.enough() {
+	if m.damage != nil && m.enough(func(id uint64) bool { return m.cannot[id] }) {
 		m.g.note("nobody fills the hole")
 		m.damage, m.tick = nil, 0
 	}
@@ -101,49 +144,44 @@ func (m *mender) loop() {
 
 // highestTerm is a turn of mender.highestTerm.
 func (m *mender) highestTerm() (term uint64, ok bool) {
-	highest, answers, fresh := m.g.wal.State().Term, 0, 0
+	highest, begun := m.g.wal.State().Term, false
 	for peer, p := range m.terms {
-		if !m.told[peer] {
-			continue
-		}
-		highest, answers = max(highest, p.term), answers+1
-		if p.isNew() {
-			fresh++
+		if m.told[peer] {
+			highest, begun = max(highest, p.term), begun || !p.isNew()
 		}
 	}
-	begun := answers > fresh
-	if m.g.newcomer && !begun && fresh >= m.enough() {
+	enough := m.enough(func(id uint64) bool { return m.told[id] })
+	switch {
+	case m.isGone():
+	case enough && m.g.newcomer && !begun:
 		return 0, true
+	case enough:
+		return highest, true
 	}
-	return highest, answers >= m.enough() && (begun || !m.g.newcomer)
+	return 0, false
 }
 
 // settled is mender.settled.
 func (m *mender) settled(peer uint64) bool { return m.told[peer] && !m.terms[peer].isNew() }
 
-func count(list []bool) (n int) {
-	for _, b := range list {
-		if b {
-			n++
-		}
-	}
-	return n
-}
-
 func (m *mender) ask() {
 	from, id := m.g.p.h.id, m.g.id
-	for _, h := range m.g.w.hosts {
-		if h.id == from {
+	var peers []uint64
+	for _, c := range m.configurations() {
+		peers = union(peers, allIDs(c))
+	}
+	for _, peer := range peers {
+		if peer == from {
 			continue
 		}
-		if m.damage != nil && !m.cannot[h.id] {
+		if m.damage != nil && !m.cannot[peer] {
 			first, last := m.damage.FirstIndex, m.damage.Resume
-			_ = m.g.w.net.sendRequest(m.g.p, h.id, func(p *process) {
+			_ = m.g.w.net.sendRequest(m.g.p, peer, func(p *process) {
 				p.group(id).serveFetch(from, first, last)
 			})
 		}
-		if m.damage == nil && !m.settled(h.id) {
-			_ = m.g.w.net.sendRequest(m.g.p, h.id, func(p *process) { p.group(id).serveTerm(from) })
+		if m.damage == nil && !m.settled(peer) {
+			_ = m.g.w.net.sendRequest(m.g.p, peer, func(p *process) { p.group(id).serveTerm(from) })
 		}
 	}
 }
@@ -224,7 +262,7 @@ func (g *group) serveTerm(from uint64) {
 	switch {
 	case g.newcomer:
 	case g.begun && !g.fenced && g.failed == nil && g.core != nil:
-		at = position{g.core.Status().Term, g.wal.LastIndex()}
+		at = position{g.core.Status().Term, g.wal.LastIndex(), g.conf}
 	default:
 		return
 	}

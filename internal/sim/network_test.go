@@ -135,6 +135,10 @@ func (n *network) sendRequest(from *process, to uint64, deliver func(*process)) 
 func (n *network) carry(from *process, to uint64, lane int, loose bool, deliver func(*process)) {
 	target, sender := n.w.host(to).proc, from.h.id
 	c := &n.w.plan.config
+	if from.refused[to] || target != nil && target.refused[sender] {
+		n.refuse(from, target)
+		return
+	}
 	lost := target == nil || n.cut[sender][to] > 0
 	if !lost && !n.quiet && n.w.rng.network.IntN(1000) < c.losses {
 		lost = true
@@ -160,6 +164,18 @@ func (n *network) carry(from *process, to uint64, lane int, loose bool, deliver 
 		}
 		target.perform(func() { deliver(target) })
 	})
+}
+
+// refuse has one of two processes that is no member any more, as the other one knows, learn of it
+// when they try to connect.
+func (n *network) refuse(a, b *process) {
+	tell := func(by, whom *process) {
+		if by != nil && whom != nil && by.refused[whom.h.id] && n.cut[by.h.id][whom.h.id] == 0 {
+			whom.after(n.delay(), func() { whom.refusedBy(by.h.id) })
+		}
+	}
+	tell(a, b)
+	tell(b, a)
 }
 
 // delay of a frame: short as a rule, sometimes long.

@@ -31,7 +31,10 @@ type groupOracle struct {
 	leaders       leaders
 	places        map[place]matched
 	data          map[place]payload
-	committed     []entryID // from firstIndex on
+	committed     []entryID       // from firstIndex on
+	configs       []configuration // committed ones, in their order
+	asked         []*change       // by the operator
+	used          map[uint64]bool // hosts that were members, or asked to be
 	quorumChecked uint64
 	machine       *machine
 	stage         *apply.Stage    // around the machine
@@ -82,8 +85,13 @@ func newOracle(w *world, groups int) *oracle {
 	for id := range groups {
 		g := &groupOracle{w: w, id: uint64(id + 1), leaders: leaders{},
 			places: map[place]matched{}, data: map[place]payload{}, machine: newMachine(),
-			cells: map[byte][]past{}}
+			cells: map[byte][]past{}, used: map[uint64]bool{}}
 		g.stage = apply.New(reference{g.machine, g})
+		g.stage.Begin(apply.Position{Index: firstIndex - 1, Term: 1, Members: w.voters()}, nil)
+		g.configs = []configuration{{firstIndex - 1, w.voters(), g.stage.Directory()}}
+		for _, id := range w.voters().GetVoters() {
+			g.used[id] = true
+		}
 		o.groups = append(o.groups, g)
 	}
 	return o
@@ -125,14 +133,18 @@ func (o *groupOracle) learn(entries []*pb.Entry) {
 // commit adds the next committed entry and applies it to the reference.
 func (o *groupOracle) commit(index uint64, id entryID) {
 	o.committed = append(o.committed, id)
-	if index == firstIndex {
-		beginStage(o.w, o.stage, apply.Position{Index: index - 1, Term: 1,
-			Members: o.w.voters()})
-	}
 	p := o.data[place{index, id.term}]
 	e := &pb.Entry{Type: &p.kind, Index: &index, Term: &id.term, Data: p.data}
-	if err := o.stage.Entry(e, nil, nil); err != nil {
+	var members *pb.ConfState
+	if p.kind != pb.EntryNormal {
+		members = o.commitChange(index, p.data)
+	}
+	if err := o.stage.Entry(e, members, nil); err != nil {
 		o.w.violated("state machine safety", "group %d: %v", o.id, err)
+	}
+	if p.kind != pb.EntryNormal {
+		o.configs = append(o.configs, configuration{index, o.stage.Directory().State,
+			o.stage.Directory()})
 	}
 	o.states = append(o.states, o.machine.hash())
 }

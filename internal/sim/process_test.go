@@ -18,16 +18,18 @@ const walDir = "data/wal"
 
 // process is one life of a node: the twin of node/node.go and node/worker.go.
 type process struct {
-	h    *host
-	w    *world
-	life uint64
-	dead bool
+	h      *host
+	w      *world
+	life   uint64
+	dead   bool
+	opened bool // its groups are there
 
 	wal      *wal.Log
 	groups   []*group // by id, from 1
 	appender *appender
 	relays   *relays
 	lost     []bool // by peer: a PeerLost is on its way to this process
+	refused  []bool // by peer: it is a member of no group any more
 
 	// The worker's (node/worker.go).
 	runnable []*group
@@ -43,7 +45,8 @@ type process struct {
 }
 
 func newProcess(h *host) *process {
-	p := &process{h: h, w: h.w, life: h.life, lost: make([]bool, len(h.w.hosts)+1)}
+	p := &process{h: h, w: h.w, life: h.life, lost: make([]bool, len(h.w.hosts)+1),
+		refused: make([]bool, len(h.w.hosts)+1)}
 	p.appender = newAppender(p)
 	p.relays = newRelays(p)
 	return p
@@ -90,6 +93,7 @@ func (p *process) open() bool {
 	for id := uint64(1); id <= uint64(c.groups); id++ {
 		p.groups = append(p.groups, newGroup(p, id))
 	}
+	p.opened = true
 	for _, g := range p.groups {
 		if err := g.start(); err != nil {
 			p.h.checkOpenError(err)
@@ -106,6 +110,7 @@ func (p *process) run() {
 		return
 	}
 	p.after(p.tickPeriod(), p.tick)
+	p.after(p.w.plan.config.electionTime()/2, p.askWhetherGone)
 	for _, g := range p.groups {
 		if g.mender != nil {
 			p.after(0, g.mender.run)
@@ -199,6 +204,9 @@ func (p *process) read() {
 func (p *process) peerLost(peer uint64) {
 	p.relays.lostPeer(peer)
 	for _, g := range p.groups {
+		if !g.leads() && g.lead != peer {
+			continue
+		}
 		g.post(func(in *contents) {
 			in.events = append(in.events, func(r *replica.Replica) { r.Unreachable(peer) })
 		})

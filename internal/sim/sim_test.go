@@ -18,6 +18,7 @@ type settings struct {
 	seconds *int
 	traces  *string
 	faults  *string
+	brief   *bool
 }
 
 var flags = settings{
@@ -26,6 +27,7 @@ var flags = settings{
 	seconds: flag.Int("sim.seconds", 20, "virtual seconds with faults"),
 	faults: flag.String("sim.faults", "", "kinds of faults, separated by commas, for three nodes; "+
 		"default is a draw of all for one to seven"),
+	brief:  flag.Bool("sim.brief", false, "name violations only, do not look for what they need"),
 	traces: flag.String("sim.traces", "", "directory for traces; default is the test's own"),
 }
 
@@ -50,6 +52,10 @@ func TestSeeds(t *testing.T) {
 		p := drawPlan(seed, flags.length(), flags.only()...)
 		r := simulate(t, seed, p, noMutant, nil)
 		if r.violation != nil {
+			if *flags.brief {
+				t.Errorf("seed %d: %v", seed, r.violation)
+				continue
+			}
 			report(t, seed, p, noMutant, r)
 			if *flags.seeds <= 60 {
 				return
@@ -70,14 +76,16 @@ func TestSeeds(t *testing.T) {
 		total.damages += r.stats.damages
 		total.mended += r.stats.mended
 		total.fenced += r.stats.fenced
+		total.changes += r.stats.changes
+		total.transfers += r.stats.transfers
 	}
 	took := time.Since(began).Seconds()
 	t.Logf("%d seeds, %.0f virtual seconds in %.1f s (%.0f per second), %d events, %d elections, "+
 		"%d entries, hash %x, %d damaged logs, %d mended, %d fenced, outcomes %v, %d repeats, "+
-		"faults %v",
+		"%d changes of members, %d transfers, faults %v",
 		*flags.seeds, virtual.Seconds(), took, virtual.Seconds()/took, events, elections, committed,
 		hash, total.damages, total.mended, total.fenced, total.outcomes,
-		total.repeats, total.faults)
+		total.repeats, total.changes, total.transfers, total.faults)
 }
 
 // TestSameSeedSameRun runs a seed twice.

@@ -77,7 +77,7 @@ type pin struct {
 
 func (s *snapshots) raftSnapshot() (*pb.Snapshot, error) {
 	m := s.newest
-	if m == nil {
+	if m == nil || !covers(m.members, s.g.conf) {
 		s.g.apply.put(applyTask{snapshot: true})
 		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}
@@ -161,8 +161,9 @@ func (s *snapshots) receive(from uint64, m *pb.Message, body *snapshot) error {
 func (a *applier) maybeSnapshot(asked bool) error {
 	c := &a.g.w.plan.config
 	due := a.entriesSince >= c.snapshotEntries || a.bytesSince >= c.snapshotBytes
-	if asked && a.entriesSince == 0 {
-		asked = a.g.snaps.newest == nil
+	if asked {
+		m := a.g.snaps.newest
+		asked = m == nil || !covers(m.members, a.directory.State)
 	}
 	if !due && !asked || a.applied == 0 {
 		return nil

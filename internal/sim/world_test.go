@@ -12,26 +12,29 @@ import (
 // world is one run.
 type world struct {
 	clock
-	trace  trace
-	plan   plan
-	mutant mutant
-	rng    sources
-	hosts  []*host // by id, from 1
-	net    *network
-	oracle *oracle
-	people []*client
-	healed bool // the faults are over
-	stats  stats
+	trace   trace
+	plan    plan
+	mutant  mutant
+	rng     sources
+	hosts   []*host // by id, from 1
+	net     *network
+	oracle  *oracle
+	people  []*client
+	changes []*change // by id, from 1
+	healed  bool      // the faults are over
+	stats   stats
 }
 
 type stats struct {
-	faults   [faultKinds]int
-	outcomes [3]int
-	repeats  int // of commands of sessions, by their clients
-	damages  int
-	mended   int
-	judged   int // operations that porcupine has seen
-	fenced   int
+	faults    [faultKinds]int
+	outcomes  [3]int
+	repeats   int // of commands of sessions, by their clients
+	damages   int
+	mended    int
+	changes   int // of members, that the node asked has seen applied
+	transfers int // of leaderships, that succeeded
+	judged    int // operations that porcupine has seen
+	fenced    int
 }
 
 // result is what became of a run.
@@ -86,10 +89,10 @@ func simulate(t *testing.T, seed uint64, p plan, m mutant, out io.Writer) (r res
 		}
 	}()
 	w.oracle = newOracle(w, p.config.groups)
-	for id := range p.config.replicas {
+	for id := range p.config.replicas + p.config.spares {
 		w.hosts = append(w.hosts, newHost(w, uint64(id+1)))
 	}
-	w.net = newNetwork(w, p.config.replicas)
+	w.net = newNetwork(w, len(w.hosts))
 	w.mutateWorld()
 	w.safety()
 	w.liveness()
@@ -101,7 +104,11 @@ func simulate(t *testing.T, seed uint64, p plan, m mutant, out io.Writer) (r res
 func (w *world) safety() {
 	for _, h := range w.hosts {
 		h.setClock(1, time.Duration(w.rng.process.Int64N(int64(time.Second))))
-		h.start(w.between(0, 50*time.Millisecond))
+		if h.isFirst() {
+			h.start(w.between(0, 50*time.Millisecond))
+		} else if w.rng.process.IntN(2) == 0 {
+			h.start(w.between(0, w.plan.length)) // waits to be added
+		}
 	}
 	for i := range w.plan.config.clients {
 		c := &client{w: w, id: i}
