@@ -125,6 +125,7 @@ func (s *Session) call(ctx context.Context, command []byte) (*Call, error) {
 		s.mu.Lock()
 		if s.closed {
 			s.mu.Unlock()
+			s.signal() // so does every other one that waits
 			return nil, ErrSessionExpired
 		}
 		if s.next-s.acked <= apply.SessionWindow {

@@ -356,3 +356,44 @@ func TestSessionWindowBlocks(t *testing.T) {
 		t.Errorf("when there is room: %v", err)
 	}
 }
+
+// Who waits for the window of a session learns that it was closed, however many they are.
+func TestClosedSessionLetsAllWaitersGo(t *testing.T) {
+	block := make(chan struct{})
+	n := newTestCluster(t, 1, nil).nodes[1]
+	g, err := n.StartGroup(2, &scripted{apply: func(command []byte) ([]byte, error) {
+		<-block
+		return command, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the group serves", func() bool { return g.Ready() == nil })
+	s := openSession(t, g)
+	for range 1024 {
+		s.Go(background(t), []byte("x"))
+	}
+	const waiters = 16
+	var comes sync.WaitGroup
+	comes.Add(waiters)
+	ended := make(chan error, waiters)
+	for range waiters {
+		go func() {
+			comes.Done()
+			_, err := s.Go(background(t), []byte("one more")).Wait(background(t))
+			ended <- err
+		}()
+	}
+	comes.Wait()
+	closed := make(chan error)
+	go func() { closed <- s.Close(background(t)) }()
+	for range waiters {
+		if err := <-ended; !errors.Is(err, node.ErrSessionExpired) {
+			t.Errorf("a waiter: %v", err)
+		}
+	}
+	close(block)
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
