@@ -10,6 +10,14 @@
 // Ready channel, of all groups, and makes it durable with one write and one sync; only then do the
 // acknowledgements leave. The apply stage runs the state machine and completes the command.
 //
+// # Many groups
+//
+// Every node starts group 1 with [Node.StartGroup]. Further groups come with [Node.CreateGroup] and
+// go with [Node.RemoveGroup], on any node and while the cluster runs: the log of group 1 says which
+// exist, and each node runs them with state machines of [Options.Machines]. They share the log, the
+// connections and a few event loops, and one that is idle costs neither processor time nor
+// messages.
+//
 // # Duties of the caller
 //
 //  1. Give each node a directory of its own, on a disk that keeps what it has synced.
@@ -32,6 +40,6 @@
 // within a tenth, and are not set back or stopped; one that is [Stale] by a given age reflects what
 // was acknowledged so long ago.
 //
-// Not guaranteed: that a command whose outcome is Unknown was not applied; that a read of the present
-// state, Stale(0), is recent.
+// Not guaranteed: that a command whose outcome is Unknown was not applied; that a read of the
+// present state, Stale(0), is recent.
 package node
