@@ -15,8 +15,8 @@ pid=
 trap 'rm -rf "$work"' EXIT
 trap '[[ -z $pid ]] || kill -TERM "$pid" 2>/dev/null' INT TERM
 
-go build -o "$work/" ./internal/cmd/torture ./example/kv || exit 2
-"$work/torture" -program "$work/kv" "$@" &
+go build -o "$work/" ./internal/cmd/torture ./example/kv ./cmd/connect || exit 2
+"$work/torture" -program "$work/kv" -command "$work/connect" "$@" &
 pid=$!
 while :; do
 	code=0

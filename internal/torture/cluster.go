@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -19,68 +20,87 @@ const electionTimeout = 500 * time.Millisecond
 // requestTimeout is the cluster's limits.request_timeout.
 const requestTimeout = 2 * time.Second
 
-// cluster is the nodes and the network between them.
+// cluster is the nodes and the network between them. There is a place more than nodes, for one that
+// joins. A member that leaves frees its place for another, which has a new id.
 type cluster struct {
-	nodes   []*process
+	places  []*process
+	nodes   []*process // those that are to run; only the goroutine of the run changes them
 	network *network
 	disks   *disks
+	sizes   string // of segments, snapshots and so on, as the configuration has them
+	newest  uint64 // the newest id; none is used twice
 }
 
 // newCluster prepares a cluster of size nodes in dir and starts nothing.
 func newCluster(dir, binary string, size int, random *rand.Rand, f *findings) (*cluster, error) {
-	addresses, err := freeAddresses(3*size, random)
+	places := size + 1
+	addresses, err := freeAddresses(3*places, random)
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{disks: newDisks()}
+	c := &cluster{disks: newDisks(), sizes: drawSizes(random)}
 	var peers []string
-	for i := range size {
+	for i := range places {
 		p := &process{number: i, client: addresses[3*i], peer: addresses[3*i+1],
 			admin: addresses[3*i+2], binary: binary, findings: f}
-		name := filepath.Join(dir, fmt.Sprintf("node%d", p.id()))
+		name := filepath.Join(dir, fmt.Sprintf("place%d", i+1))
 		p.log, p.config, p.dir = name+".log", name+".toml", filepath.Join(name, "data")
 		if err := os.Mkdir(name, 0o755); err != nil {
-			return nil, err
+			return nil, errors.Join(err, c.disks.close())
 		}
 		c.disks.mount(name)
-		c.nodes, peers = append(c.nodes, p), append(peers, p.peer)
+		c.places, peers = append(c.places, p), append(peers, p.peer)
 	}
 	if c.network, err = newNetwork(peers); err != nil {
 		return nil, errors.Join(err, c.disks.close())
 	}
-	if err := c.configure(random); err != nil {
-		c.network.close()
-		return nil, errors.Join(err, c.disks.close())
+	c.nodes = slices.Clone(c.places[:size])
+	for _, p := range c.nodes {
+		c.name(p)
+	}
+	for _, p := range c.nodes {
+		if err := c.configure(p, false); err != nil {
+			c.network.close()
+			return nil, errors.Join(err, c.disks.close())
+		}
 	}
 	return c, nil
 }
 
-// configure writes a file for each node, in which the others are where its links to them are. The
-// sizes are small, so that segments end and snapshots are cut and sent all the time.
-func (c *cluster) configure(random *rand.Rand) error {
+// name gives a place's node an id that no node had before.
+func (c *cluster) name(p *process) {
+	c.newest++
+	p.identity.Store(c.newest)
+	c.network.settle(c.newest, p.number)
+}
+
+// drawSizes draws sizes so small that segments end and snapshots are cut and sent all the time.
+func drawSizes(random *rand.Rand) string {
+	var b strings.Builder
 	segment := []string{"128KiB", "256KiB", "1MiB"}[random.IntN(3)]
-	entries := 50 + random.IntN(400)
-	for _, p := range c.nodes {
-		var b strings.Builder
-		fmt.Fprintf(&b, "[cluster]\nid = \"torture\"\n")
-		for _, m := range c.nodes {
-			peer := m.peer
-			if m != p {
-				peer = c.network.links[p.number][m.number].address()
-			}
-			fmt.Fprintf(&b, "[[member]]\nid = %d\npeer = %q\nclient = %q\nadmin = %q\n", m.id(), peer,
-				m.client, m.admin)
+	fmt.Fprintf(&b, "[raft]\ntick = \"%v\"\nelection_ticks = 10\n", electionTimeout/10)
+	fmt.Fprintf(&b, "[log]\nsegment = %q\ncache = \"1MiB\"\n", segment)
+	fmt.Fprintf(&b, "[snapshot]\nentries = %d\n", 50+random.IntN(400))
+	fmt.Fprintf(&b, "[limits]\ncommand = \"16KiB\"\nentry = \"32KiB\"\nrequest_timeout = \"%v\"\n",
+		requestTimeout)
+	return b.String()
+}
+
+// configure writes the file of a node, in which the others are where their gateways are. Nobody
+// writes it again when members come and go.
+func (c *cluster) configure(p *process, join bool) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "[cluster]\nid = \"torture\"\n")
+	for _, m := range c.nodes {
+		peer := c.network.gateways[m.number].address()
+		if m == p {
+			peer = p.peer
 		}
-		fmt.Fprintf(&b, "[raft]\ntick = \"%v\"\nelection_ticks = 10\n", electionTimeout/10)
-		fmt.Fprintf(&b, "[log]\nsegment = %q\ncache = \"1MiB\"\n", segment)
-		fmt.Fprintf(&b, "[snapshot]\nentries = %d\n", entries)
-		fmt.Fprintf(&b, "[limits]\ncommand = \"16KiB\"\nentry = \"32KiB\"\nrequest_timeout = \"%v\"\n",
-			requestTimeout)
-		if err := os.WriteFile(p.config, []byte(b.String()), 0o644); err != nil {
-			return err
-		}
+		fmt.Fprintf(&b, "[[member]]\nid = %d\npeer = %q\nclient = %q\nadmin = %q\njoin = %t\n",
+			m.id(), peer, m.client, m.admin, join && m == p)
 	}
-	return nil
+	b.WriteString(c.sizes)
+	return os.WriteFile(p.config, []byte(b.String()), 0o644)
 }
 
 // freeAddresses returns loopback addresses on which nothing listens. They are below the ports that
@@ -103,10 +123,10 @@ func freeAddresses(count int, random *rand.Rand) (addresses []string, _ error) {
 
 // close ends all nodes at once and takes the network down.
 func (c *cluster) close() error {
-	for _, p := range c.nodes {
+	for _, p := range c.places {
 		p.signal(os.Kill)
 	}
-	for _, p := range c.nodes {
+	for _, p := range c.places {
 		p.kill()
 		p.waiters.Wait()
 	}
@@ -140,10 +160,14 @@ func (c *cluster) mend() error {
 // checkBypass is network.checkBypass for this cluster.
 func (c *cluster) checkBypass() error {
 	var peers []string
-	for _, p := range c.nodes {
+	for _, p := range c.places {
 		peers = append(peers, p.peer)
 	}
-	return c.network.checkBypass(peers)
+	var members []int
+	for _, p := range c.nodes {
+		members = append(members, p.number)
+	}
+	return c.network.checkBypass(peers, members)
 }
 
 // leader returns the node that leads in the highest term, nil when there is none.

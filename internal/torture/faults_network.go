@@ -7,11 +7,18 @@ import (
 	"time"
 )
 
-// sides divides the nodes: those of minority, and the others.
+// draw returns the places of all members in an order that is drawn.
+func (r *run) draw() []int {
+	places := r.sides(nil)
+	r.random.Shuffle(len(places), func(i, j int) { places[i], places[j] = places[j], places[i] })
+	return places
+}
+
+// sides divides the places of the members: those of minority, and the others.
 func (r *run) sides(minority []int) (others []int) {
-	for i := range r.cluster.nodes {
-		if !slices.Contains(minority, i) {
-			others = append(others, i)
+	for _, p := range r.cluster.nodes {
+		if !slices.Contains(minority, p.number) {
+			others = append(others, p.number)
 		}
 	}
 	return others
@@ -37,7 +44,7 @@ func (r *run) isolateLeader(ctx context.Context) (string, error) {
 		return "", err
 	}
 	side := []int{leader.number}
-	for _, i := range r.random.Perm(len(r.cluster.nodes)) {
+	for _, i := range r.draw() {
 		if i != leader.number && len(side) < r.minority() && r.random.IntN(2) == 0 {
 			side = append(side, i)
 		}
@@ -79,7 +86,7 @@ func (r *run) isolateFollowers(ctx context.Context) (string, error) {
 	}
 	var side []int
 	count := 1 + r.random.IntN(r.minority())
-	for _, i := range r.random.Perm(len(r.cluster.nodes)) {
+	for _, i := range r.draw() {
 		if i != leader.number && len(side) < count {
 			side = append(side, i)
 		}
@@ -134,13 +141,14 @@ func (r *run) cutOneWay(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	pair := r.random.Perm(len(r.cluster.nodes))
+	pair := r.draw()
 	if end := r.random.IntN(3); end < 2 {
 		at := slices.Index(pair, leader.number)
 		pair[end], pair[at] = pair[at], pair[end]
 	}
 	return r.cutFor(ctx, r.cluster.network.between(pair[:1], pair[1:2]),
-		fmt.Sprintf("from node %d to node %d", pair[0]+1, pair[1]+1))
+		fmt.Sprintf("from node %d to node %d", r.cluster.places[pair[0]].id(),
+			r.cluster.places[pair[1]].id()))
 }
 
 // cutFor cuts flows long enough for an election.
@@ -187,7 +195,7 @@ func (r *run) delaySome(ctx context.Context) (string, error) {
 // connection: each byte that nodes send is under a checksum.
 func (r *run) corruptSome(ctx context.Context) (string, error) {
 	const noticed = 30 * time.Second
-	one := []int{r.random.IntN(len(r.cluster.nodes))}
+	one := []int{r.some(1)[0].number}
 	flows := append(r.cluster.network.between(one, r.sides(one)),
 		r.cluster.network.between(r.sides(one), one)...)
 	for _, f := range flows {
@@ -214,6 +222,6 @@ func (r *run) corruptSome(ctx context.Context) (string, error) {
 	if len(damaged) == 0 {
 		return "", not("no byte was changed")
 	}
-	return fmt.Sprintf("node %d, a byte in each of %d connections within %v", one[0]+1, len(damaged),
-		round(d)), nil
+	return fmt.Sprintf("node %d, a byte in each of %d connections within %v",
+		r.cluster.places[one[0]].id(), len(damaged), round(d)), nil
 }

@@ -23,8 +23,8 @@ func (c *cluster) settle(ctx context.Context) error {
 			case i == 0:
 				index = s.Applied
 			case s.Applied != index:
-				return fmt.Errorf("node %d has applied up to %d, node 1 up to %d", p.id(), s.Applied,
-					index)
+				return fmt.Errorf("node %d has applied up to %d, node %d up to %d", p.id(), s.Applied,
+					c.nodes[0].id(), index)
 			}
 			if s.Commit != s.Applied {
 				return fmt.Errorf("node %d has applied %d of %d", p.id(), s.Applied, s.Commit)
@@ -84,7 +84,7 @@ func (r *run) readAll(p *process, when string, seen map[string]string) error {
 			return fmt.Errorf("get %s: %w", k.name, err)
 		}
 		value := whole(answer.text, k.name, r.findings)
-		r.keys.add(k, operation{Client: clientsPerNode*len(r.cluster.nodes) + p.number, Key: k.name,
+		r.keys.add(k, operation{Client: clientsPerNode*len(r.cluster.places) + p.number, Key: k.name,
 			Kind: get, Value: value, Via: fmt.Sprintf("resp %d, %s", p.id(), when),
 			Outcome: applied, Call: call, Return: r.clock.now()})
 		first, known := seen[k.name]

@@ -2,6 +2,7 @@ package torture
 
 import (
 	"context"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -13,14 +14,10 @@ const (
 	chunksMax  = 64 // that wait in one direction of a connection
 )
 
-// link is a proxy: the only way by which one node dials another.
+// link is what one node's connections to another go through.
 type link struct {
 	there, back *flow // from the dialler to the acceptor, and from the acceptor to the dialler
 	target      string
-	listener    net.Listener
-	served      sync.WaitGroup
-	ctx         context.Context
-	cancel      context.CancelFunc
 	accepted    atomic.Int64
 
 	mu struct {
@@ -37,43 +34,18 @@ type relay struct {
 	damaged           atomic.Bool // a byte was changed
 }
 
-func newLink(there, back *flow, target string) (*link, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	l := &link{there: there, back: back, target: target, listener: listener}
-	l.ctx, l.cancel = context.WithCancel(context.Background())
+func newLink(there, back *flow, target string) *link {
+	l := &link{there: there, back: back, target: target}
 	l.mu.relays = make(map[*relay]struct{})
-	l.served.Go(l.accept)
-	return l, nil
-}
-
-func (l *link) address() string { return l.listener.Addr().String() }
-
-// close ends all connections and waits for the goroutines.
-func (l *link) close() {
-	l.cancel()
-	_ = l.listener.Close()
-	l.served.Wait()
-}
-
-func (l *link) accept() {
-	for {
-		conn, err := l.listener.Accept()
-		if err != nil {
-			return
-		}
-		l.accepted.Add(1)
-		l.served.Go(func() { l.serve(conn) })
-	}
+	return l
 }
 
 // serve dials the target as soon as both directions are open, since a connection cannot be made
-// while either is cut, and carries bytes until both sides are closed.
-func (l *link) serve(dialler net.Conn) {
-	defer dialler.Close()
-	if !l.there.pass(l.ctx) || !l.back.pass(l.ctx) {
+// while either is cut, and carries bytes until both sides are closed. What source yields begins with
+// the hello, which was read from dialler before.
+func (l *link) serve(ctx context.Context, dialler net.Conn, source io.Reader) {
+	l.accepted.Add(1)
+	if !l.there.pass(ctx) || !l.back.pass(ctx) {
 		return
 	}
 	acceptor, err := net.DialTimeout("tcp", l.target, 5*time.Second)
@@ -82,7 +54,7 @@ func (l *link) serve(dialler net.Conn) {
 	}
 	defer acceptor.Close()
 	r := &relay{dialler: dialler, acceptor: acceptor}
-	r.ctx, r.cancel = context.WithCancel(l.ctx)
+	r.ctx, r.cancel = context.WithCancel(ctx)
 	defer context.AfterFunc(r.ctx, func() {
 		_ = dialler.Close()
 		_ = acceptor.Close()
@@ -90,7 +62,7 @@ func (l *link) serve(dialler net.Conn) {
 	l.keep(r, true)
 	defer l.keep(r, false)
 	var pumps sync.WaitGroup
-	pumps.Go(func() { r.pump(dialler, acceptor, l.there) })
+	pumps.Go(func() { r.pump(source, acceptor, l.there) })
 	pumps.Go(func() { r.pump(acceptor, dialler, l.back) })
 	pumps.Wait()
 }
@@ -122,7 +94,7 @@ type chunk struct {
 
 // pump carries bytes in one direction. The end of the source passes the flow like a byte does, and
 // then ends the whole connection: nodes do not half close.
-func (r *relay) pump(from, to net.Conn, f *flow) {
+func (r *relay) pump(from io.Reader, to io.Writer, f *flow) {
 	chunks := make(chan chunk, chunksMax)
 	var reader sync.WaitGroup
 	reader.Go(func() {
@@ -146,7 +118,7 @@ func (r *relay) pump(from, to net.Conn, f *flow) {
 	reader.Wait()
 }
 
-func (r *relay) read(from net.Conn, chunks chan<- chunk, f *flow) {
+func (r *relay) read(from io.Reader, chunks chan<- chunk, f *flow) {
 	for {
 		buffer := make([]byte, chunkBytes)
 		n, err := from.Read(buffer)

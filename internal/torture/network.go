@@ -6,17 +6,26 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"sync"
 )
 
-// network is all links between the nodes of a cluster. Nodes are numbered from 0.
+// network is all ways between the nodes of a cluster. The places of nodes are numbered from 0; which
+// node has which place may change.
 type network struct {
-	flows [][]*flow // by sender and receiver
-	links [][]*link // by dialler and acceptor
+	flows    [][]*flow // by sender and receiver
+	links    [][]*link // by dialler and acceptor
+	gateways []*gateway
+
+	mu struct {
+		sync.Mutex
+		places map[uint64]int // by id; of those of the past, too
+	}
 }
 
-// newNetwork makes a link for each ordered pair of nodes; peers are the addresses that they listen on.
+// newNetwork makes a gateway for each place; peers are the addresses that the nodes listen on.
 func newNetwork(peers []string) (*network, error) {
 	n := &network{}
+	n.mu.places = map[uint64]int{}
 	for from := range peers {
 		n.flows = append(n.flows, make([]*flow, len(peers)))
 		n.links = append(n.links, make([]*link, len(peers)))
@@ -24,26 +33,40 @@ func newNetwork(peers []string) (*network, error) {
 			n.flows[from][to] = newFlow(from, to)
 		}
 	}
-	for from := range peers {
-		for to, target := range peers {
-			if from == to {
-				continue
+	for to, target := range peers {
+		for from := range peers {
+			if from != to {
+				n.links[from][to] = newLink(n.flows[from][to], n.flows[to][from], target)
 			}
-			l, err := newLink(n.flows[from][to], n.flows[to][from], target)
-			if err != nil {
-				n.close()
-				return nil, err
-			}
-			n.links[from][to] = l
 		}
+		g, err := newGateway(n, to)
+		if err != nil {
+			n.close()
+			return nil, err
+		}
+		n.gateways = append(n.gateways, g)
 	}
 	return n, nil
 }
 
+// settle notes that the node of an id has a place.
+func (n *network) settle(id uint64, place int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.mu.places[id] = place
+}
+
+func (n *network) place(id uint64) (place int, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	place, ok = n.mu.places[id]
+	return place, ok
+}
+
 func (n *network) close() {
 	n.heal()
-	for _, l := range n.everyLink() {
-		l.close()
+	for _, g := range n.gateways {
+		g.close()
 	}
 }
 
@@ -82,15 +105,17 @@ func (n *network) heal() {
 }
 
 // checkBypass returns an error if the nodes talk to each other by another way than the links: every
-// link must have carried bytes, and where the system lists its sockets, each connection to a peer
-// port must be one of a link.
-func (n *network) checkBypass(peers []string) error {
+// link between members must have carried bytes, and where the system lists its sockets, each
+// connection to a peer port must be one of a link.
+func (n *network) checkBypass(peers []string, members []int) error {
 	var errs []error
 	ours := map[int]bool{}
 	for _, l := range n.everyLink() {
-		if l.there.bytes.Load() == 0 || l.accepted.Load() == 0 {
-			errs = append(errs, fmt.Errorf("nothing went from node %d to node %d through its link",
-				l.there.from+1, l.there.to+1))
+		from, to := l.there.from, l.there.to
+		if slices.Contains(members, from) && slices.Contains(members, to) &&
+			(l.there.bytes.Load() == 0 || l.accepted.Load() == 0) {
+			errs = append(errs, fmt.Errorf("nothing went from place %d to place %d through its link",
+				from+1, to+1))
 		}
 	}
 	sockets, err := establishedSockets()

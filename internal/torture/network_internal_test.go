@@ -2,6 +2,7 @@ package torture
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"net"
 	"testing"
@@ -28,13 +29,14 @@ func dialPair(t *testing.T) pair {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dialler, err := net.Dial("tcp", n.links[0][1].address())
-	if err != nil {
-		t.Fatal(err)
-	}
+	n.settle(7, 0)
+	dialler := greet(t, n, 7, 1)
 	acceptor, err := listener.Accept()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !arrives(t, acceptor, hello(7), long) {
+		t.Fatal("the hello does not arrive")
 	}
 	t.Cleanup(func() {
 		for _, c := range []io.Closer{dialler, acceptor, listener} {
@@ -43,6 +45,22 @@ func dialPair(t *testing.T) pair {
 		n.close()
 	})
 	return pair{n, dialler, acceptor}
+}
+
+// hello is as much of a hello as tells who dials.
+func hello(id uint64) string {
+	return string(binary.LittleEndian.AppendUint64([]byte("CNCTPEER........"), id))
+}
+
+// greet dials the node of a place as another does.
+func greet(t *testing.T, n *network, id uint64, place int) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", n.gateways[place].address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	say(t, conn, hello(id))
+	return conn
 }
 
 // arrives reports whether exactly want is read from c within a time.
@@ -119,12 +137,8 @@ func TestNoConnectionIsMadeThroughACut(t *testing.T) {
 	p := dialPair(t)
 	l := p.network.links[0][1]
 	p.network.flows[1][0].setCut(true) // the answer to the dialling would not arrive
-	conn, err := net.Dial("tcp", l.address())
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := greet(t, p.network, 7, 1)
 	defer conn.Close()
-	say(t, conn, "hello")
 	timer := time.NewTimer(short)
 	<-timer.C
 	if got := len(l.open()); got != 1 {
@@ -194,12 +208,12 @@ func TestABypassIsNoticed(t *testing.T) {
 		l.accepted.Add(1)
 		l.there.bytes.Add(1)
 	}
-	through, err := net.Dial("tcp", n.links[1][0].address())
-	if err != nil {
-		t.Fatal(err)
-	}
+	n.settle(9, 1)
+	through := greet(t, n, 9, 0)
 	defer through.Close()
-	if err := within(t.Context(), long, func() error { return n.checkBypass(peers) }); err != nil {
+	members := []int{0, 1}
+	check := func() error { return n.checkBypass(peers, members) }
+	if err := within(t.Context(), long, check); err != nil {
 		t.Errorf("a connection through a link: %v", err)
 	}
 	direct, err := net.Dial("tcp", peers[0])
@@ -207,7 +221,7 @@ func TestABypassIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer direct.Close()
-	if err := n.checkBypass(peers); err == nil {
+	if err := check(); err == nil {
 		t.Error("a connection around the links is not noticed")
 	}
 }

@@ -56,7 +56,7 @@ func (p *pipeliner) begin() error {
 	}
 	p.keys++
 	*p = pipeliner{node: p.node, findings: p.findings, random: p.random, keys: p.keys, conn: conn,
-		key: fmt.Sprintf("p%d-%d", p.node.id(), p.keys), refused: map[int]bool{}}
+		key: fmt.Sprintf("p%d-%d", p.node.number+1, p.keys), refused: map[int]bool{}}
 	return nil
 }
 

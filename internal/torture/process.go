@@ -11,11 +11,12 @@ import (
 	"syscall"
 )
 
-// process is one node of the cluster, over all its lives. Its methods may be called from any
-// goroutine.
+// process is a place of the cluster with the node that has it, over all its lives. Its methods may be
+// called from any goroutine.
 type process struct {
-	number              int    // its id is one more
-	client, peer, admin string // addresses
+	number              int           // of the place
+	identity            atomic.Uint64 // the id of the node; it changes while none runs
+	client, peer, admin string        // addresses
 	dir, log, config    string
 	binary              string
 	findings            *findings
@@ -31,7 +32,7 @@ type process struct {
 	}
 }
 
-func (p *process) id() uint64 { return uint64(p.number + 1) }
+func (p *process) id() uint64 { return p.identity.Load() }
 
 var errRuns = errors.New("the node runs already")
 

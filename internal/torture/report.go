@@ -16,7 +16,7 @@ const rateMin = 20
 
 // judge looks at everything that the run has left.
 func (r *run) judge() {
-	for _, p := range r.cluster.nodes {
+	for _, p := range r.cluster.places {
 		p.kill()
 		r.scan(p)
 	}
@@ -30,6 +30,9 @@ func (r *run) judge() {
 // scan looks for what must not stand in the log of a node. The faults of a run damage no disk.
 func (r *run) scan(p *process) {
 	f, err := os.Open(p.log)
+	if errors.Is(err, os.ErrNotExist) {
+		return // no node ever had the place
+	}
 	if err != nil {
 		r.findings.doubt("%v", err)
 		return
@@ -69,9 +72,11 @@ func (r *run) keep() error {
 	errs := []error{w.Flush(), f.Close()}
 	if len(r.cluster.disks.mounted) > 0 {
 		errs = append(errs, r.cluster.disks.empty())
-		for _, p := range r.cluster.nodes {
-			kept := filepath.Join(r.options.Dir, fmt.Sprintf("data%d", p.id()))
-			errs = append(errs, os.CopyFS(kept, os.DirFS(p.dir)))
+		for _, p := range r.cluster.places {
+			kept := filepath.Join(r.options.Dir, fmt.Sprintf("data%d", p.number+1))
+			if _, err := os.Stat(p.dir); err == nil {
+				errs = append(errs, os.CopyFS(kept, os.DirFS(p.dir)))
+			}
 		}
 	}
 	return errors.Join(errs...)

@@ -7,12 +7,14 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"time"
 )
 
 // Options say what to run. All fields are required.
 type Options struct {
 	Program  string        // the binary of example/kv
+	Command  string        // the binary of cmd/connect
 	Dir      string        // an empty directory for logs, data and artifacts
 	Nodes    int           // 3 to 5
 	Duration time.Duration // of the faults; the first round of them is finished in any case
@@ -37,6 +39,7 @@ type run struct {
 	random   *rand.Rand
 	clock    clock
 	cluster  *cluster
+	operator *operator
 	keys     *keyspace
 	findings *findings
 
@@ -62,13 +65,14 @@ func Run(ctx context.Context, o Options) (Verdict, error) {
 	if err != nil {
 		return Inconclusive, err
 	}
+	r.operator = &operator{r.cluster, o.Command, filepath.Join(o.Dir, "operator.log")}
 	if err := r.torture(ctx); err != nil {
 		r.findings.doubt("%v", err)
 	}
 	if ctx.Err() != nil {
 		r.findings.doubt("%v", context.Cause(ctx))
 	}
-	for _, p := range r.cluster.nodes {
+	for _, p := range r.cluster.places {
 		p.signal(os.Kill)
 	}
 	r.judge()
@@ -94,9 +98,9 @@ func (r *run) torture(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = r.faults(ctx)
+	err = errors.Join(r.faults(ctx), c.mend())
 	w.end()
-	if err := errors.Join(err, c.mend(), ctx.Err()); err != nil {
+	if err := errors.Join(err, ctx.Err()); err != nil {
 		return err
 	}
 	if err := r.compare(ctx, "after the faults"); err != nil {

@@ -44,6 +44,10 @@ func (r *run) nemeses() []nemesis {
 		{"delay", (*run).delaySome},
 		{"corrupt", (*run).corruptSome},
 		{"storm", (*run).storm},
+		{"wipe", (*run).wipeOne},
+		{"churn", (*run).churn},
+		{"transfer", (*run).transferLeader},
+		{"drain", (*run).drainLeader},
 	}
 	if r.cluster.disks.reason == "" {
 		list = append(list, nemesis{"full-disk", (*run).fillDisk})

@@ -35,19 +35,19 @@ type workload struct {
 func startWorkload(c *cluster, clk clock, keys *keyspace, f *findings) (*workload, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &workload{clock: clk, keys: keys, findings: f, stop: cancel}
-	if err := w.open(c.nodes); err != nil {
+	if err := w.open(c.places); err != nil {
 		w.end()
 		return nil, err
 	}
 	for i := range clientsPerNode * len(c.nodes) {
-		var s session = &respSession{nodes: c.nodes, turn: i % len(c.nodes)}
+		var s session = &respSession{nodes: c.places, turn: i % len(c.nodes)}
 		if i%2 == 1 {
 			s = &binarySession{w.shared[i/2%len(w.shared)]}
 		}
 		w.clients.Go(func() { w.run(ctx, i, s) })
 	}
-	for _, p := range c.nodes {
-		pl := &pipeliner{node: p, findings: f, random: rand.New(rand.NewPCG(p.id(), 3))}
+	for _, p := range c.places {
+		pl := &pipeliner{node: p, findings: f, random: rand.New(rand.NewPCG(uint64(p.number), 3))}
 		w.clients.Go(func() { pl.run(ctx) })
 	}
 	w.clients.Go(func() {

@@ -22,12 +22,13 @@ func main() {
 
 func run(ctx context.Context) torture.Verdict {
 	program := flag.String("program", "", "binary of example/kv; scripts/torture.sh sets it")
+	command := flag.String("command", "", "binary of cmd/connect; scripts/torture.sh sets it")
 	duration := flag.Duration("duration", 45*time.Second, "how long faults are made")
 	seed := flag.Uint64("seed", 0, "of the faults and their order; 0 draws one")
 	nodes := flag.Int("nodes", 3, "size of the cluster, 3 to 5")
 	flag.Parse()
-	if *program == "" || flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "torture: run scripts/torture.sh, which knows the program")
+	if *program == "" || *command == "" || flag.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "torture: run scripts/torture.sh, which knows the programs")
 		return torture.Inconclusive
 	}
 	if *seed == 0 {
@@ -39,8 +40,8 @@ func run(ctx context.Context) torture.Verdict {
 		return torture.Inconclusive
 	}
 	fmt.Printf("seed %d, %d nodes, %v\n", *seed, *nodes, *duration)
-	verdict, err := torture.Run(ctx, torture.Options{Program: *program, Dir: dir, Nodes: *nodes,
-		Duration: *duration, Seed: *seed, Out: os.Stdout})
+	verdict, err := torture.Run(ctx, torture.Options{Program: *program, Command: *command,
+		Dir: dir, Nodes: *nodes, Duration: *duration, Seed: *seed, Out: os.Stdout})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "torture:", err)
 		if verdict == torture.Valid {

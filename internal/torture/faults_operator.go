@@ -1,0 +1,55 @@
+package torture
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// transferLeader gives the leadership to another node by command.
+func (r *run) transferLeader(ctx context.Context) (string, error) {
+	leader, _, err := r.cluster.awaitLeader(ctx)
+	if err != nil {
+		return "", err
+	}
+	to := leader
+	for to == leader {
+		to = r.some(1)[0]
+	}
+	began := time.Now()
+	c := r.operator.start(ctx, "transfer", strconv.FormatUint(to.id(), 10))
+	if err := c.err(); err != nil {
+		return "", not("%v", err)
+	}
+	took := time.Since(began)
+	if now, _ := r.cluster.leader(ctx); now != to {
+		return "", not("node %d does not lead any more", to.id())
+	}
+	return fmt.Sprintf("from node %d to node %d in %v", leader.id(), to.id(), round(took)), nil
+}
+
+// drainLeader takes the leadership from a node by command and ends it with SIGTERM, as for
+// maintenance.
+func (r *run) drainLeader(ctx context.Context) (string, error) {
+	leader, _, err := r.cluster.awaitLeader(ctx)
+	if err != nil {
+		return "", err
+	}
+	c := r.operator.start(ctx, "drain", strconv.FormatUint(leader.id(), 10))
+	if err := c.err(); err != nil {
+		return "", not("%v", err)
+	}
+	next, _ := r.cluster.leader(ctx)
+	if next == nil || next == leader {
+		return "", not("node %d leads again", leader.id())
+	}
+	began := r.clock.now()
+	r.awaitEnd(leader, leader.terminate())
+	if _, err := r.awaitWrite(ctx, began); err != nil {
+		return "", r.unserved(ctx, "with a drained node down", err)
+	}
+	d := r.long(10 * time.Millisecond)
+	sleep(ctx, d)
+	return fmt.Sprintf("node %d, node %d led, down for %v", leader.id(), next.id(), round(d)), nil
+}
