@@ -52,7 +52,7 @@ type keeper struct {
 	forget func(group uint64) error // removes what the disk has
 	// wanted is the catalog as of the newest entry applied here, nil before group 1 runs.
 	wanted atomic.Pointer[apply.Catalog]
-	swept  bool // the goroutine's: what removed groups have left on the disk is gone
+	swept  bool // the goroutine's: what removed groups had left on the disk at the start is gone
 	mu     struct {
 		sync.Mutex
 		busy     map[uint64]bool  // groups that are being started or removed
@@ -158,7 +158,8 @@ func (k *keeper) behind(group uint64) bool {
 	return g != nil && g.created && k.wanted.Load().Removed(group)
 }
 
-// sweep forgets once what removed groups have left on the disk, because the node ended too soon.
+// sweep forgets what removed groups have left on the disk, because the node ended too soon. After a
+// start the catalog may be an old one, so it does that with each one until group 1 has caught up.
 func (k *keeper) sweep(c *apply.Catalog) {
 	k.mu.Lock()
 	for id := range k.mu.failures {
@@ -170,11 +171,15 @@ func (k *keeper) sweep(c *apply.Catalog) {
 	if k.swept {
 		return
 	}
-	k.swept = true
+	k.swept = k.caughtUp() && k.wanted.Load() == c
 	ids := append(k.node.wal.Groups(), k.node.snaps.Groups()...)
 	slices.Sort(ids)
 	for _, id := range slices.Compact(ids) {
-		if c.Removed(id) && k.node.Group(id) == nil {
+		switch {
+		case !c.Removed(id) || k.node.Group(id) != nil:
+		case k.isBusy(id):
+			k.swept = false
+		default:
 			err := k.forget(id)
 			k.note(id, err)
 			k.swept = k.swept && err == nil
@@ -182,12 +187,25 @@ func (k *keeper) sweep(c *apply.Catalog) {
 	}
 }
 
+func (k *keeper) isBusy(group uint64) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.mu.busy[group]
+}
+
 // mayStart reports whether a group may start now: with something in the log it goes on, and without
-// it must be sure that the catalog is not an old one.
+// it must be sure that the catalog is not an old one. The one that it was found in may have been
+// read before group 1 had caught up, so the newest one counts.
 func (k *keeper) mayStart(created apply.CreatedGroup) bool {
 	log := k.node.wal.Group(created.ID)
+	return log.LastIndex() > 0 || log.Damage() != nil ||
+		k.caughtUp() && !k.wanted.Load().Removed(created.ID)
+}
+
+// caughtUp reports whether a catalog that is read from now on is not an old one.
+func (k *keeper) caughtUp() bool {
 	first := k.node.Group(apply.FirstGroup)
-	return log.LastIndex() > 0 || log.Damage() != nil || first != nil && first.caughtUp.Load()
+	return first != nil && first.caughtUp.Load()
 }
 
 // note remembers why a group could not be started or removed, and logs it once.

@@ -113,21 +113,24 @@ func (m *mender) run() (fence uint64, err error) {
 }
 
 // enough reports whether so many peers have done something that one of them is in every quorum that
-// this node can have been part of, in each configuration that it or a peer knows. A joint
-// configuration needs a majority of each half, so one half is enough to meet them.
+// this node can have been part of, in each configuration that it or a peer knows.
 func (m *mender) enough(has func(peer uint64) bool) bool {
-	self := m.group.node.options.ID
-	met := func(half []uint64) bool {
-		need, n := len(half)-(len(half)/2+1)+1, 0
-		for _, id := range half {
+	return meetsQuorums(m.configurations(), m.group.node.options.ID, has)
+}
+
+// meetsQuorums is enough for these configurations. A joint one needs a majority of each half, and
+// may have been left since without this peer knowing: whoever meets the half that stays meets the
+// quorums of both.
+func meetsQuorums(configurations []*pb.ConfState, self uint64, has func(peer uint64) bool) bool {
+	for _, c := range configurations {
+		voters, n := c.GetVoters(), 0
+		need := len(voters) - (len(voters)/2 + 1) + 1
+		for _, id := range voters {
 			if id != self && has(id) {
 				n++
 			}
 		}
-		return len(half) > 0 && n >= need
-	}
-	for _, c := range m.configurations() {
-		if !met(c.GetVoters()) && !met(c.GetVotersOutgoing()) {
+		if len(voters) == 0 || n < need {
 			return false
 		}
 	}

@@ -61,7 +61,8 @@ func (r *roster) update(group uint64, d *apply.Directory) (left []uint64) {
 	}
 	for _, id := range allIDs(d.State) {
 		m, _ := d.Member(id)
-		if address := r.fill(m, id).Address; address != "" {
+		address := cmp.Or((*r.known.Load())[id].Address, r.fill(m, id).Address)
+		if address != "" {
 			r.node.transport.SetPeer(id, address)
 		}
 	}

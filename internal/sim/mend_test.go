@@ -70,18 +70,15 @@ func (m *mender) run() {
 
 // enough is mender.enough.
 func (m *mender) enough(has func(peer uint64) bool) bool {
-	self := m.g.p.h.id
-	met := func(half []uint64) bool {
-		need, n := len(half)-(len(half)/2+1)+1, 0
-		for _, id := range half {
-			if id != self && has(id) {
+	for _, c := range m.configurations() {
+		voters, n := c.GetVoters(), 0
+		need := len(voters) - (len(voters)/2 + 1) + 1
+		for _, id := range voters {
+			if id != m.g.p.h.id && has(id) {
 				n++
 			}
 		}
-		return len(half) > 0 && n >= need
-	}
-	for _, c := range m.configurations() {
-		if !met(c.GetVoters()) && !met(c.GetVotersOutgoing()) {
+		if len(voters) == 0 || n < need {
 			return false
 		}
 	}
