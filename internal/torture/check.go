@@ -43,11 +43,11 @@ func checkHistories(keys []*key, ended bool, dir string, f *findings) {
 	}
 }
 
-// checkable leaves out what says nothing: reads without an answer, and writes that were surely not
-// applied. If one of these was, the value that nobody wrote is what gives it away.
+// checkable leaves out what says nothing: reads without an answer or of the past, and writes that were
+// surely not applied. If one of these was, the value that nobody wrote is what gives it away.
 func checkable(history []operation) (operations []porcupine.Operation) {
 	for _, o := range history {
-		if o.Outcome == applied || o.Outcome == unknown && o.write() {
+		if o.Outcome == applied && !o.Level.weak() || o.Outcome == unknown && o.write() {
 			operations = append(operations, porcupine.Operation{ClientId: o.Client, Input: o,
 				Call: o.Call, Return: o.Return})
 		}
@@ -70,7 +70,7 @@ func checkCounter(k *key, ended bool, f *findings) {
 			answers[o.Value] = true
 		case o.Kind == incr && o.Outcome == unknown:
 			open++
-		case o.Kind == get && o.Outcome == applied:
+		case o.Kind == get && o.Outcome == applied && !o.Level.weak():
 			last = o.Value // those of the end come last
 		}
 	}

@@ -41,6 +41,7 @@ func (r *run) killAll(ctx context.Context) (string, error) { return r.kill(ctx, 
 
 // kill ends nodes with SIGKILL at once and starts each after a time of its own.
 func (r *run) kill(ctx context.Context, nodes []*process) (string, error) {
+	r.kills = append(r.kills, r.clock.now())
 	for _, p := range nodes {
 		p.signal(os.Kill)
 	}
@@ -68,6 +69,7 @@ func (r *run) killLeader(ctx context.Context) (string, error) {
 	}
 	gone := leader.signal(os.Kill)
 	killed := r.clock.now()
+	r.kills = append(r.kills, killed)
 	<-gone
 	failover, err := r.awaitWrite(ctx, killed)
 	if err != nil {

@@ -84,7 +84,7 @@ func (r *run) readAll(p *process, when string, seen map[string]string) error {
 			return fmt.Errorf("get %s: %w", k.name, err)
 		}
 		value := whole(answer.text, k.name, r.findings)
-		r.keys.add(k, operation{Client: clientsPerNode*len(r.cluster.places) + p.number, Key: k.name,
+		r.keys.add(k, operation{Client: clientsPerNode*sessionUsers*len(r.cluster.places) + p.number, Key: k.name,
 			Kind: get, Value: value, Via: fmt.Sprintf("resp %d, %s", p.id(), when),
 			Outcome: applied, Call: call, Return: r.clock.now()})
 		first, known := seen[k.name]

@@ -17,12 +17,14 @@ const (
 	operationsMax  = 3000
 	registersCount = 4
 	countersCount  = 2
+	exactCount     = 2
 )
 
 // key is a register, which is set and read, or a counter, which is incremented and read.
 type key struct {
 	name    string
 	counter bool
+	exact   bool // a counter that only sessions use
 
 	// The keyspace's mutex guards the rest.
 	history  []operation
@@ -40,7 +42,7 @@ func (k *key) full() bool {
 type keyspace struct {
 	mu struct {
 		sync.Mutex
-		active, retired []*key
+		active, retired []*key // of active, the last exactCount are exact
 		made            int
 		random          *rand.Rand
 		outcomes        map[outcome]int
@@ -63,35 +65,56 @@ func (s *keyspace) rotate() {
 	defer s.mu.Unlock()
 	s.mu.retired = append(s.mu.retired, s.mu.active...)
 	s.mu.active = nil
-	for i := range registersCount + countersCount {
-		s.mu.active = append(s.mu.active, s.freshLocked(i >= registersCount))
+	for i := range registersCount + countersCount + exactCount {
+		s.mu.active = append(s.mu.active, s.freshLocked(i))
 	}
 }
 
-func (s *keyspace) freshLocked(counter bool) *key {
+// freshLocked makes a key for a place among the active ones.
+func (s *keyspace) freshLocked(i int) *key {
 	s.mu.made++
-	if counter {
+	switch {
+	case i < registersCount:
+		return &key{name: fmt.Sprintf("r%d", s.mu.made)}
+	case i < registersCount+countersCount:
 		return &key{name: fmt.Sprintf("c%d", s.mu.made), counter: true}
 	}
-	return &key{name: fmt.Sprintf("r%d", s.mu.made)}
+	return &key{name: fmt.Sprintf("e%d", s.mu.made), counter: true, exact: true}
 }
 
-// take begins an operation: it draws a key, a kind and a value. ok is false when all keys have as
-// much under way as they may.
-func (s *keyspace) take() (k *key, o operation, ok bool) {
+// placesLocked draws an order in which keys are tried: for half of what a session does, exact ones first.
+func (s *keyspace) placesLocked(inSession bool) []int {
+	const shared = registersCount + countersCount
+	order := s.mu.random.Perm(shared)
+	if !inSession {
+		return order
+	}
+	exact := s.mu.random.Perm(exactCount)
+	for i := range exact {
+		exact[i] += shared
+	}
+	if s.mu.random.IntN(2) == 0 {
+		return append(exact, order...)
+	}
+	return append(order, exact...)
+}
+
+// take begins an operation, of a session or not: it draws a key, a kind and a value. ok is false when
+// all keys have as much under way as they may.
+func (s *keyspace) take(inSession bool) (k *key, o operation, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, i := range s.mu.random.Perm(len(s.mu.active)) {
+	for _, i := range s.placesLocked(inSession) {
 		if k = s.mu.active[i]; k.full() {
 			s.mu.retired = append(s.mu.retired, k)
-			k = s.freshLocked(k.counter)
+			k = s.freshLocked(i)
 			s.mu.active[i] = k
 		}
 		write := s.mu.random.IntN(2) == 0 && k.unknown+k.writing < unknownMax
 		if k.underway >= concurrentMax {
 			continue
 		}
-		o = operation{Key: k.name, Kind: get}
+		o = operation{Key: k.name, Kind: get, exact: k.exact}
 		switch {
 		case write && k.counter:
 			o.Kind = incr

@@ -21,10 +21,28 @@ func (r *run) judge() {
 		r.scan(p)
 	}
 	checkHistories(r.keys.all(), r.compared, r.options.Dir, r.findings)
+	r.levels = checkLevels(r.keys.all(), r.findings)
+	if r.outlived = outlived(r.keys.all(), r.kills); r.outlived == 0 {
+		r.findings.doubt("no write in a session was under way when a node was killed")
+	}
 	ok, _, _ := r.keys.counts()
 	if rate := float64(ok) / max(r.faulted.Seconds(), 1); rate < rateMin {
 		r.findings.doubt("%.1f operations a second succeeded, want at least %d", rate, rateMin)
 	}
+}
+
+// outlived counts the writes in sessions that were under way at one of the times and were
+// acknowledged.
+func outlived(keys []*key, times []int64) (count int) {
+	for _, k := range keys {
+		for _, o := range k.history {
+			over := func(at int64) bool { return o.Call < at && at < o.Return }
+			if o.Via == viaSession && o.write() && o.Outcome == applied && slices.ContainsFunc(times, over) {
+				count++
+			}
+		}
+	}
+	return count
 }
 
 // scan looks for what must not stand in the log of a node. The faults of a run damage no disk.
@@ -89,6 +107,8 @@ func (r *run) summary() {
 	fmt.Fprintf(o.Out, "\n%d nodes, %d clients, %d keys; %d operations ok, %d not applied, %d unknown, "+
 		"%.0f ok a second\n", o.Nodes, clientsPerNode*o.Nodes, len(r.keys.all()), ok, definite, open,
 		float64(ok)/max(r.faulted.Seconds(), 1))
+	fmt.Fprintf(o.Out, "%d writes in sessions outlived the kill of a node; reads by their level: %s\n",
+		r.outlived, r.levels)
 	fmt.Fprintf(o.Out, "from the kill of a leader to the next write: %s\n", quantiles(r.failovers))
 	fmt.Fprintf(o.Out, "from the end of a fault to full service: %s\n", quantiles(r.recoveries))
 	violations, doubts := r.findings.lists()

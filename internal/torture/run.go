@@ -45,6 +45,9 @@ type run struct {
 
 	happened   map[string]int // faults seen to happen, by name
 	compared   bool           // the histories end with reads of every key from every node
+	kills      []int64        // when nodes were killed
+	outlived   int            // writes in sessions that were under way at a kill
+	levels     string         // what was read at which level
 	failovers  []time.Duration
 	recoveries []time.Duration
 	faulted    time.Duration // how long the faults went on, with the clients at work

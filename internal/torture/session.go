@@ -1,13 +1,9 @@
 package torture
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
-
-	"github.com/connectraft/connect/client"
 )
 
 // operationTimeout is longer than the time after which the cluster itself calls an outcome unknown.
@@ -15,8 +11,9 @@ const operationTimeout = requestTimeout + 500*time.Millisecond
 
 // session is a client's way into the cluster: of RESP or of the binary protocol.
 type session interface {
-	// do has an operation done and tells what became of it; detail says more about a failure.
-	do(ctx context.Context, words []string) (r reply, o outcome, detail string)
+	// do has an operation done and tells what became of it; detail says more about a failure. It
+	// notes in o at what level a read was, and the index of the answer.
+	do(o *operation, words []string) (r reply, _ outcome, detail string)
 	via() string
 	close()
 }
@@ -42,7 +39,7 @@ func (s *respSession) leave() {
 	s.turn = (s.turn + 1) % len(s.nodes)
 }
 
-func (s *respSession) do(_ context.Context, words []string) (reply, outcome, string) {
+func (s *respSession) do(_ *operation, words []string) (reply, outcome, string) {
 	if s.conn == nil {
 		conn, err := dialRESP(s.nodes[s.turn].client, time.Second)
 		if err != nil {
@@ -74,31 +71,4 @@ func respOutcome(r reply) outcome {
 		return notApplied
 	}
 	return unknown
-}
-
-// binarySession uses a package client that others use at the same time.
-type binarySession struct{ client *client.Client }
-
-func (s *binarySession) via() string { return "client" }
-func (s *binarySession) close()      {} // the workload does
-
-func (s *binarySession) do(ctx context.Context, words []string) (reply, outcome, string) {
-	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
-	defer cancel()
-	request := s.client.Write
-	if words[0] == string(get) {
-		request = s.client.Read
-	}
-	result, err := request(ctx, client.Command(words[0], words[1:]...))
-	switch {
-	case errors.Is(err, client.ErrUnknown):
-		return reply{}, unknown, err.Error()
-	case err != nil:
-		return reply{}, notApplied, err.Error()
-	}
-	r, err := parseReply(result.Answer)
-	if err != nil {
-		return reply{failed: err.Error()}, applied, err.Error()
-	}
-	return r, applied, r.failed
 }

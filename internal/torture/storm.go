@@ -3,7 +3,6 @@ package torture
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 )
 
@@ -29,7 +28,7 @@ func (r *run) stormStep(p *process) error {
 	network, others := r.cluster.network, r.sides(one)
 	switch r.random.IntN(9) {
 	case 0, 1:
-		p.signal(os.Kill)
+		r.kills = append(r.kills, r.clock.now())
 		p.kill()
 		return p.start()
 	case 2:

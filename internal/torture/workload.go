@@ -2,9 +2,11 @@ package torture
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/connectraft/connect/client"
@@ -12,6 +14,7 @@ import (
 
 const (
 	clientsPerNode = 3
+	sessionUsers   = 2 // of each session, at the same time
 	// pace is the time between the beginnings of two operations of a client, if they are so fast:
 	// the machine has the faults to carry, too.
 	pace = 8 * time.Millisecond
@@ -27,11 +30,12 @@ type workload struct {
 	findings *findings
 	stop     context.CancelFunc
 	clients  sync.WaitGroup
-	shared   [2]*client.Client // of the binary protocol, each for many clients
+	shared   []*client.Client // of the binary protocol, one for each place of a node
+	newest   atomic.Int64     // see binarySession
 }
 
-// startWorkload starts clients, half of them with RESP and half with the binary protocol, and one
-// more on each node that pipelines.
+// startWorkload starts clients, half of them with RESP and half with sessions of the binary protocol,
+// and one more for each place that pipelines.
 func startWorkload(c *cluster, clk clock, keys *keyspace, f *findings) (*workload, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &workload{clock: clk, keys: keys, findings: f, stop: cancel}
@@ -40,11 +44,13 @@ func startWorkload(c *cluster, clk clock, keys *keyspace, f *findings) (*workloa
 		return nil, err
 	}
 	for i := range clientsPerNode * len(c.nodes) {
-		var s session = &respSession{nodes: c.places, turn: i % len(c.nodes)}
-		if i%2 == 1 {
-			s = &binarySession{w.shared[i/2%len(w.shared)]}
+		if i%2 == 0 {
+			s := &respSession{nodes: c.places, turn: i % len(c.nodes)}
+			w.clients.Go(func() { w.run(ctx, i*sessionUsers, s) })
+		} else if err := w.startSession(ctx, i, w.shared[i/2%len(w.shared)].Group(1)); err != nil {
+			w.end()
+			return nil, err
 		}
-		w.clients.Go(func() { w.run(ctx, i, s) })
 	}
 	for _, p := range c.places {
 		pl := &pipeliner{node: p, findings: f, random: rand.New(rand.NewPCG(uint64(p.number), 3))}
@@ -58,16 +64,32 @@ func startWorkload(c *cluster, clk clock, keys *keyspace, f *findings) (*workloa
 	return w, nil
 }
 
+// startSession opens a session and starts those who use it.
+func (w *workload) startSession(ctx context.Context, number int, group *client.Group) error {
+	opened, err := group.OpenSession(ctx)
+	if err != nil {
+		return fmt.Errorf("open a session: %w", err)
+	}
+	for i := range sessionUsers {
+		s := &binarySession{group: group, session: opened, newest: &w.newest, findings: w.findings,
+			random: rand.New(rand.NewPCG(uint64(number), uint64(i)))}
+		w.clients.Go(func() { w.run(ctx, number*sessionUsers+i, s) })
+	}
+	return nil
+}
+
 // open opens the shared clients, each with another node first.
-func (w *workload) open(nodes []*process) (err error) {
-	for i := range w.shared {
+func (w *workload) open(nodes []*process) error {
+	for i := range nodes {
 		var addresses []string
 		for j := range nodes {
 			addresses = append(addresses, nodes[(i+j)%len(nodes)].client)
 		}
-		if w.shared[i], err = client.Open(client.Options{Addresses: addresses}); err != nil {
+		c, err := client.Open(client.Options{Addresses: addresses})
+		if err != nil {
 			return err
 		}
+		w.shared = append(w.shared, c)
 	}
 	return nil
 }
@@ -77,17 +99,16 @@ func (w *workload) end() {
 	w.stop()
 	w.clients.Wait()
 	for _, c := range w.shared {
-		if c != nil {
-			_ = c.Close()
-		}
+		_ = c.Close()
 	}
 }
 
 func (w *workload) run(ctx context.Context, number int, s session) {
 	defer s.close()
+	_, inSession := s.(*binarySession)
 	for ctx.Err() == nil {
 		begin := time.Now()
-		k, o, ok := w.keys.take()
+		k, o, ok := w.keys.take(inSession)
 		if !ok {
 			sleep(ctx, pace)
 			continue
@@ -102,15 +123,15 @@ func (w *workload) run(ctx context.Context, number int, s session) {
 	}
 }
 
-// execute does an operation. Its context does not end with the workload: an operation that was
-// begun is worth its end.
+// execute does an operation. It goes on when the workload ends: an operation that was begun is worth
+// its end.
 func (w *workload) execute(s session, o operation) operation {
 	words := []string{string(o.Kind), o.Key}
 	if o.Kind == set {
 		words = append(words, pad(o.Value))
 	}
 	o.Call = w.clock.now()
-	r, outcome, detail := s.do(context.Background(), words)
+	r, outcome, detail := s.do(&o, words)
 	o.Return = w.clock.now()
 	o.Outcome, o.Detail = outcome, detail
 	if outcome != applied {
