@@ -285,12 +285,12 @@ func (g *Group) tick(diskHung bool) {
 		g.retries = nil
 		g.core.Propose(calls)
 	}
-	if g.lead.Load() == raft.None {
-		withdrawn, reads := g.core.Sweep()
-		g.finishAll(withdrawn, ErrNoLeader)
-		for _, r := range reads {
-			g.finishRead(r, ErrNoLeader)
-		}
+	// Also with a leader, which may not answer: a learner takes one for its leader until another one
+	// tells otherwise.
+	withdrawn, reads := g.core.Sweep()
+	g.finishAll(withdrawn, ErrNoLeader)
+	for _, r := range reads {
+		g.finishRead(r, ErrNoLeader)
 	}
 	g.collect()
 	g.tryRest()

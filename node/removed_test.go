@@ -1,8 +1,10 @@
 package node_test
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/connectraft/connect/node"
 )
@@ -18,6 +20,31 @@ func TestCallsOfARemovedNodeEnd(t *testing.T) {
 	c.change(leader, node.Change{Remove: []uint64{leader%3 + 1}})
 	if _, err := waits.Wait(background(t)); !errors.Is(err, node.ErrRemoved) {
 		t.Errorf("the read ends with %v, want ErrRemoved", err)
+	}
+	c.within("nothing is in flight", func() bool { return g.Status().Inflight == 0 })
+}
+
+// The reads of a learner whose leader is gone end when nobody waits for them any more, though it takes
+// it for its leader still.
+func TestReadsOfAForsakenLearnerMakeRoom(t *testing.T) {
+	c := newTestCluster(t, 3, nil)
+	c.ready()
+	c.change(c.leader(), node.Change{Learn: []node.Member{c.join(4)}})
+	g := c.groups[4]
+	c.within("the learner serves", func() bool { return g.Ready() == nil })
+	for id := range uint64(3) {
+		c.stop(id + 1)
+	}
+	var calls []*node.Call
+	for range 20 {
+		calls = append(calls, g.GoRead(nil, node.Linearizable))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	for _, call := range calls {
+		if _, err := call.Wait(ctx); err == nil {
+			t.Error("a read without a majority")
+		}
 	}
 	c.within("nothing is in flight", func() bool { return g.Status().Inflight == 0 })
 }
