@@ -73,6 +73,10 @@ func drawConfig(r *rand.Rand) config {
 		deadlineMin:    choose[time.Duration](r, 50, 500, 2000) * time.Millisecond,
 		deadlineSpread: choose[time.Duration](r, 100, 1000, 4000) * time.Millisecond,
 	}
+	if c.leases = r.IntN(2) == 0; c.leases && r.IntN(2) == 0 {
+		// A lease is wrong for a moment at most, so that many must ask.
+		c.clients, c.readPercent, c.think = 8, 50, time.Millisecond
+	}
 	c.spares = choose(r, 0, 1, 2, 4)
 	c.refuses = r.IntN(2) == 0 && c.groups == 1 // a node does not know of groups that it has no part in
 	c.registers = r.IntN(2) == 0

@@ -115,6 +115,39 @@ func majority(s *pb.ConfState, has func(id uint64) bool) bool {
 	return len(s.GetVoters()) > 0
 }
 
+// behind is the configuration behind an entry that makes it: next, or the same one when the entry is
+// refused.
+func (c *configuration) behind(index uint64, next *pb.ConfState, data []byte) configuration {
+	d := &apply.Directory{Version: index, Members: c.directory.Members, State: c.state}
+	if next == nil {
+		return configuration{index, c.state, d}
+	}
+	known := map[uint64]apply.Member{}
+	for _, m := range d.Members {
+		known[m.ID] = m
+	}
+	for _, m := range namedIn(data) {
+		known[m.ID] = m
+	}
+	d.Members, d.State = nil, next
+	for _, id := range allIDs(next) {
+		if m, ok := known[id]; ok {
+			d.Members = append(d.Members, m)
+		}
+	}
+	return configuration{index, next, d}
+}
+
+// namedIn returns the members that a change describes.
+func namedIn(data []byte) []apply.Member {
+	var c pb.ConfChangeV2
+	if proto.Unmarshal(data, &c) != nil || len(c.GetContext()) == 0 {
+		return nil
+	}
+	members, _ := apply.ParseMembers(c.GetContext())
+	return members
+}
+
 // now is the newest configuration that is committed.
 func (o *groupOracle) now() *configuration { return &o.configs[len(o.configs)-1] }
 

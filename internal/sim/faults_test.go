@@ -73,7 +73,6 @@ func (k faultKind) String() string {
 func drawPlan(seed uint64, length time.Duration, only ...faultKind) plan {
 	r := newSources(seed).plan
 	p := plan{config: drawConfig(r), length: length}
-	p.config.leases = seed%2 == 0
 	if only != nil {
 		p.config.replicas = 3
 	}
@@ -119,7 +118,7 @@ func (w *world) inject(f fault) {
 	case faultChange:
 		w.operate(r)
 	case faultMove:
-		w.move(r)
+		w.move(f, r)
 	case faultStop:
 		if r.IntN(4) == 0 {
 			h.crashStart = 1 + r.IntN(6)

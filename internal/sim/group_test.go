@@ -164,12 +164,10 @@ func (g *group) tick(diskHung bool) {
 		g.retries = nil
 		g.core.Propose(calls)
 	}
-	if g.lead == raft.None {
-		withdrawn, reads := g.core.Sweep()
-		g.finishAll(withdrawn, node.ErrNoLeader)
-		for _, r := range reads {
-			g.finishRead(r, node.ErrNoLeader)
-		}
+	withdrawn, reads := g.core.Sweep()
+	g.finishAll(withdrawn, node.ErrNoLeader)
+	for _, r := range reads {
+		g.finishRead(r, node.ErrNoLeader)
 	}
 	g.collect()
 }

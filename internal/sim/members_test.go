@@ -27,6 +27,12 @@ func (w *world) voters() *pb.ConfState {
 // isFirst reports whether every group begins with the host. The others wait to be added.
 func (h *host) isFirst() bool { return h.id <= uint64(h.w.plan.config.replicas) }
 
+// hasPeers is Node.hasPeers.
+func (h *host) hasPeers() bool {
+	return !h.isFirst() || h.w.plan.config.replicas > 1 ||
+		slices.ContainsFunc(h.snaps.all, func(s *snapshot) bool { return len(allIDs(s.members)) > 1 })
+}
+
 // waitsToBeAdded is Group.waitsToBeAdded.
 func (g *group) waitsToBeAdded() bool {
 	return g.wal.LastIndex() == 0 && g.wal.Damage() == nil && !g.p.h.isFirst()

@@ -101,15 +101,7 @@ const tagBase = 1 << 40
 // tagOf returns the change that has made an entry, nil for those that raft makes to leave a joint
 // configuration.
 func (o *groupOracle) tagOf(data []byte) *change {
-	var c pb.ConfChangeV2
-	if proto.Unmarshal(data, &c) != nil || len(c.GetContext()) == 0 {
-		return nil
-	}
-	members, err := apply.ParseMembers(c.GetContext())
-	if err != nil {
-		return nil
-	}
-	for _, m := range members {
+	for _, m := range namedIn(data) {
 		if m.ID > tagBase {
 			return o.w.changes[m.ID-tagBase-1]
 		}
@@ -280,8 +272,9 @@ func (w *world) someGroup(id uint64, r *rand.Rand) *group {
 	return all[r.IntN(len(all))]
 }
 
-// move has a leader transfer its leadership to somebody, whoever that is.
-func (w *world) move(r *rand.Rand) {
+// move has a leader transfer its leadership to somebody, whoever that is. Sometimes the leader loses its
+// connections meanwhile.
+func (w *world) move(f fault, r *rand.Rand) {
 	id := uint64(1 + r.IntN(len(w.oracle.groups)))
 	g := w.someGroup(id, r)
 	if g == nil {
@@ -290,6 +283,14 @@ func (w *world) move(r *rand.Rand) {
 	targets := allIDs(w.oracle.group(id).now().state)
 	to := targets[r.IntN(len(targets))]
 	g.note("transfer", to)
+	if r.IntN(3) == 0 {
+		f.kind, f.node = choose(r, faultIsolate, faultOneWay), g.p.h.id
+		w.after(w.between(0, 10*time.Millisecond), func() {
+			if !w.healed {
+				w.injectLinks(f, r)
+			}
+		})
+	}
 	g.post(func(in *contents) {
 		in.events = append(in.events, func(core *replica.Replica) {
 			err := core.Transfer(to)

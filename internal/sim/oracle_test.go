@@ -143,8 +143,7 @@ func (o *groupOracle) commit(index uint64, id entryID) {
 		o.w.violated("state machine safety", "group %d: %v", o.id, err)
 	}
 	if p.kind != pb.EntryNormal {
-		o.configs = append(o.configs, configuration{index, o.stage.Directory().State,
-			o.stage.Directory()})
+		o.configs = append(o.configs, o.now().behind(index, members, p.data))
 	}
 	o.states = append(o.states, o.machine.hash())
 }

@@ -79,7 +79,7 @@ func (p *process) open() bool {
 		Rand:         randReader{p.w.rng.identity},
 		SegmentBytes: c.segmentBytes,
 		CacheBytes:   c.cacheBytes,
-		Repair:       c.replicas > 1,
+		Repair:       p.h.hasPeers(),
 		Inline:       true,
 		Now:          func() time.Time { return time.Unix(0, p.h.local()) },
 		Logger:       p.w.logger(p.h.id, 0),

@@ -19,6 +19,8 @@ type settings struct {
 	traces  *string
 	faults  *string
 	brief   *bool
+	first   *bool
+	sources *bool
 }
 
 var flags = settings{
@@ -27,8 +29,10 @@ var flags = settings{
 	seconds: flag.Int("sim.seconds", 20, "virtual seconds with faults"),
 	faults: flag.String("sim.faults", "", "kinds of faults, separated by commas, for three nodes; "+
 		"default is a draw of all for one to seven"),
-	brief:  flag.Bool("sim.brief", false, "name violations only, do not look for what they need"),
-	traces: flag.String("sim.traces", "", "directory for traces; default is the test's own"),
+	first:   flag.Bool("sim.first", false, "end with the first violation, and only name it"),
+	sources: flag.Bool("sim.sources", false, "run the mutants of the product's own code"),
+	brief:   flag.Bool("sim.brief", false, "name violations only, do not look for what they need"),
+	traces:  flag.String("sim.traces", "", "directory for traces; default is the test's own"),
 }
 
 // only is the kinds of faults that are asked for; nil means no wish.
@@ -52,6 +56,9 @@ func TestSeeds(t *testing.T) {
 		p := drawPlan(seed, flags.length(), flags.only()...)
 		r := simulate(t, seed, p, noMutant, nil)
 		if r.violation != nil {
+			if *flags.first {
+				t.Fatalf("seed %d: %v", seed, r.violation)
+			}
 			if *flags.brief {
 				t.Errorf("seed %d: %v", seed, r.violation)
 				continue

@@ -1,0 +1,150 @@
+package sim_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// sourceMutant is a fault of the product's own code: text of a file that is another one. It is
+// compiled into a simulation of its own; the files stay as they are.
+type sourceMutant struct {
+	name   string
+	edits  []edit
+	faults string // as -sim.faults
+}
+
+type edit struct{ file, from, to string }
+
+// sourceMutants are those that the twins cannot play.
+var sourceMutants = []sourceMutant{
+	{"lease goes on during a transfer", []edit{
+		{"internal/replica/transfer.go", "	r.reads.revoke()\n", ""},
+		{"internal/replica/lease.go", " || status.LeadTransferee != raft.None ||\n" +
+			"		r.forced == lease.term ||", " ||"}}, "move,isolate,one way,clog"},
+	{"lease counted from the confirmation of its round", []edit{
+		{"internal/replica/reads.go", "	ticks   int // since it began\n",
+			"	ticks   int\n	now     int64\n"},
+		{"internal/replica/reads.go", "	r.round.index = state.Index\n",
+			"	r.round.index, r.round.began = state.Index, r.now\n"},
+		{"internal/replica/ready.go", "	r.proposeChange()\n",
+			"	r.reads.now = mono\n	r.proposeChange()\n"}}, "isolate,one way,clog,pause"},
+	{"promise to a leader forgotten over a restart", []edit{
+		{"internal/replica/replica.go", "	silence := config.ElectionTicks\n", "	silence := 0\n"}},
+		"kill,one way,partial"},
+	{"answer to another round of reads accepted", []edit{
+		{"internal/replica/reads.go",
+			"(state.RequestCtx) != r.round.id", "(state.RequestCtx) == 0"}},
+		"isolate,one way,clog,partial"},
+	{"round of any age is recent", []edit{
+		{"internal/replica/reads.go", " && mono-r.confirmed.began <= int64(maxAge)", ""}}, "isolate"},
+	{"only voter answers learners before it knows", []edit{
+		{"internal/replica/replica.go", " || r.asksTooEarly(m)", ""}}, "change,kill,crash all"},
+	{"change of members applied before it is committed", []edit{
+		{"internal/replica/ready.go", "	r.members.noteChanges(a.Entries)\n",
+			"	r.members.noteChanges(a.Entries)\n	for _, e := range a.Entries {\n" +
+				"		if e.GetType() != pb.EntryNormal {\n			_, _ = r.applyChange(e)\n		}\n	}\n"}},
+		"change,isolate,kill"},
+	{"change of members on any version", []edit{
+		{"internal/replica/members.go", "v != 0 && v != m.version", "v != v"}}, "change,kill,move"},
+	{"directory keeps members that left", []edit{
+		{"internal/apply/directory.go", "!isMember(state, m.ID)", "m.ID > 1<<20"}}, "change"},
+	{"sessions missing in snapshots", []edit{
+		{"internal/apply/snapshot.go", "	for one := s.sessions.oldest; one != nil; one = one.newer {\n" +
+			"		b.add(one.appendTo)\n	}\n", ""},
+		{"internal/apply/snapshot.go", "	for range count {\n", "	for range count - count {\n"}},
+		"outage,kill,isolate"},
+	{"answers of sessions not kept", []edit{
+		{"internal/apply/stage.go", "	s.sessions.keep(session, c.Sequence, answer)\n", ""}},
+		"isolate,kill,clog"},
+	{"removed node owes its silence for ever", []edit{
+		{"internal/replica/replica.go", "		r.silence--\n", ""}}, "change,kill,move"},
+}
+
+// TestSourceMutantsAreCaught builds the simulation anew for each mutant, which takes a while.
+func TestSourceMutantsAreCaught(t *testing.T) {
+	if !*flags.sources {
+		t.Skip("builds the product once for each mutant; asked for with -sim.sources")
+	}
+	for _, m := range sourceMutants {
+		t.Run(m.name, func(t *testing.T) { m.catch(t) })
+	}
+}
+
+var seedSaid = regexp.MustCompile(`seed (\d+): (.*)`)
+
+func (m *sourceMutant) catch(t *testing.T) {
+	binary := m.build(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, binary, "-test.run=^TestSeeds$", "-sim.first",
+		fmt.Sprintf("-sim.seeds=%d", catchSeeds), "-sim.faults="+m.faults).CombinedOutput()
+	said := seedSaid.FindSubmatch(out)
+	if err == nil || said == nil {
+		t.Fatalf("no violation in %d seeds: %v\n%s", catchSeeds, err, out)
+	}
+	seed, _ := strconv.ParseUint(string(said[1]), 10, 64)
+	settings := settings{faults: &m.faults}
+	p := drawPlan(seed, flags.length(), settings.only()...)
+	if sound := simulate(t, seed, p, noMutant, nil); sound.violation != nil {
+		t.Fatalf("seed %d has a violation without the mutant: %v", seed, sound.violation)
+	}
+	t.Logf("caught by seed %s: %s", said[1], said[2])
+}
+
+// build compiles a simulation with the mutant in it.
+func (m *sourceMutant) build(t *testing.T) (binary string) {
+	t.Helper()
+	dir := t.TempDir()
+	root, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := map[string]string{}
+	for _, e := range m.edits {
+		path := filepath.Join(root, filepath.FromSlash(e.file))
+		text, ok := changed[path]
+		if !ok {
+			read, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = string(read)
+		}
+		if n := strings.Count(text, e.from); n != 1 {
+			t.Fatalf("%s has %d places like %q, want 1", e.file, n, e.from)
+		}
+		changed[path] = strings.Replace(text, e.from, e.to, 1)
+	}
+	overlay := map[string]map[string]string{"Replace": {}}
+	for path, text := range changed {
+		file := filepath.Join(dir, strings.ReplaceAll(strings.TrimPrefix(path, root), "/", "_"))
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		overlay["Replace"][path] = file
+	}
+	list, err := json.Marshal(overlay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(file, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	binary = filepath.Join(dir, "sim.test")
+	out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-overlay", file, "-o", binary,
+		".").CombinedOutput()
+	if err != nil {
+		t.Fatalf("the mutant is not built: %v\n%s", err, out)
+	}
+	return binary
+}
