@@ -241,8 +241,14 @@ func (g *Group) answer(responses []*pb.Message) (own []*pb.Message) {
 }
 
 // drain keeps the Ready channel moving after the log has failed: nothing in it is answered, so no
-// peer and no client learns of anything that is not on the disk.
+// peer and no client learns of anything that is not on the disk. Groups that are given up end all the
+// same, those in the batch that failed among them.
 func (a *appender) drain() {
+	for _, r := range a.batch {
+		if r.last != nil {
+			r.last()
+		}
+	}
 	for r := range a.node.ready {
 		r.group.worker.read()
 		if r.last != nil {

@@ -346,6 +346,9 @@ func (g *Group) resume() {
 		g.leave(nil)
 		return
 	}
+	if g.core == nil {
+		return // the group has left meanwhile
+	}
 	defer g.recoverPanic("event loop")
 	g.collect()
 }
