@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/connectraft/connect/internal/children"
 )
 
 // Build compiles a main package of the module and returns the path of the binary.
@@ -37,6 +39,7 @@ type Cluster struct {
 	t         testing.TB
 	binary    string
 	id, extra string
+	starter   *children.Starter
 	Config    string // the cluster file
 	Dir       string
 	Nodes     []*Node // Nodes[i] has id i+1, but for those that Become another
@@ -54,7 +57,7 @@ type Node struct {
 }
 
 // New writes the configuration of a cluster of size nodes; extra is appended to it. Nothing is
-// started. Every process is killed when the test ends.
+// started. Every process is killed when the test ends, on Linux also when the test is killed.
 func New(t testing.TB, binary string, size int, extra string) *Cluster {
 	t.Helper()
 	addresses := FreeAddresses(t, 3*size)
@@ -69,7 +72,8 @@ func New(t testing.TB, binary string, size int, extra string) *Cluster {
 // NewWith is New for a cluster of the given id with the addresses of the given nodes.
 func NewWith(t testing.TB, binary, id string, members []*Node, extra string) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, binary: binary, id: id, extra: extra, Dir: t.TempDir()}
+	c := &Cluster{t: t, binary: binary, id: id, extra: extra, Dir: t.TempDir(),
+		starter: children.New()}
 	c.Config = filepath.Join(c.Dir, "cluster.toml")
 	for _, m := range members {
 		c.append(&Node{Client: m.Client, Peer: m.Peer, Admin: m.Admin})
@@ -79,6 +83,7 @@ func NewWith(t testing.TB, binary, id string, members []*Node, extra string) *Cl
 		for _, n := range c.Nodes {
 			c.Kill(n)
 		}
+		c.starter.Close()
 		if t.Failed() {
 			c.ShowLogs()
 		}
@@ -159,7 +164,7 @@ func (c *Cluster) Start(n *Node) {
 	defer log.Close()
 	cmd := c.Command(n)
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	if err := c.starter.Start(cmd); err != nil {
 		c.t.Fatal(err)
 	}
 	ended := make(chan error, 1)

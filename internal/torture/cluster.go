@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/connectraft/connect/internal/children"
 )
 
 // electionTimeout is what the configuration of the nodes amounts to: a node campaigns after one to
@@ -27,6 +29,7 @@ type cluster struct {
 	nodes   []*process // those that are to run; only the goroutine of the run changes them
 	network *network
 	disks   *disks
+	starter *children.Starter
 	sizes   string // of segments, snapshots and so on, as the configuration has them
 	newest  uint64 // the newest id; none is used twice
 }
@@ -38,21 +41,22 @@ func newCluster(dir, binary string, size int, random *rand.Rand, f *findings) (*
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{disks: newDisks(), sizes: drawSizes(random)}
+	c := &cluster{disks: newDisks(), sizes: drawSizes(random), starter: children.New()}
 	var peers []string
 	for i := range places {
 		p := &process{number: i, client: addresses[3*i], peer: addresses[3*i+1],
-			admin: addresses[3*i+2], binary: binary, findings: f}
+			admin: addresses[3*i+2], binary: binary, findings: f,
+			starter: c.starter}
 		name := filepath.Join(dir, fmt.Sprintf("place%d", i+1))
 		p.log, p.config, p.dir = name+".log", name+".toml", filepath.Join(name, "data")
 		if err := os.Mkdir(name, 0o755); err != nil {
-			return nil, errors.Join(err, c.disks.close())
+			return nil, errors.Join(err, c.close())
 		}
 		c.disks.mount(name)
 		c.places, peers = append(c.places, p), append(peers, p.peer)
 	}
 	if c.network, err = newNetwork(peers); err != nil {
-		return nil, errors.Join(err, c.disks.close())
+		return nil, errors.Join(err, c.close())
 	}
 	c.nodes = slices.Clone(c.places[:size])
 	for _, p := range c.nodes {
@@ -60,8 +64,7 @@ func newCluster(dir, binary string, size int, random *rand.Rand, f *findings) (*
 	}
 	for _, p := range c.nodes {
 		if err := c.configure(p, false); err != nil {
-			c.network.close()
-			return nil, errors.Join(err, c.disks.close())
+			return nil, errors.Join(err, c.close())
 		}
 	}
 	return c, nil
@@ -130,7 +133,10 @@ func (c *cluster) close() error {
 		p.kill()
 		p.waiters.Wait()
 	}
-	c.network.close()
+	if c.network != nil {
+		c.network.close()
+	}
+	c.starter.Close()
 	return c.disks.close()
 }
 

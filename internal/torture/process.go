@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/connectraft/connect/internal/children"
 )
 
 // process is a place of the cluster with the node that has it, over all its lives. Its methods may be
@@ -19,6 +21,7 @@ type process struct {
 	client, peer, admin string        // addresses
 	dir, log, config    string
 	binary              string
+	starter             *children.Starter
 	findings            *findings
 	waiters             sync.WaitGroup
 	filled              atomic.Bool // its disk was filled since it was last found ready
@@ -51,7 +54,7 @@ func (p *process) start() error {
 	command := exec.Command(p.binary, "-config", p.config, "-id", fmt.Sprint(p.id()), "-data", p.dir)
 	command.Stdout, command.Stderr = log, log
 	shield(command)
-	if err := command.Start(); err != nil {
+	if err := p.starter.Start(command); err != nil {
 		return err
 	}
 	ended := make(chan struct{})
