@@ -59,6 +59,10 @@ func (c *client) next() {
 	if c.stopped {
 		return
 	}
+	if pause := c.w.pause(); pause > 0 && !c.w.healed {
+		c.w.after(pause, c.next)
+		return
+	}
 	r, conf := c.w.rng.client, &c.w.plan.config
 	if c.host == 0 || r.IntN(20) == 0 {
 		c.host = c.w.someHost(r)

@@ -10,6 +10,7 @@ type config struct {
 	replicas, groups int
 	spares           int  // hosts that no group begins with
 	refuses          bool // connections of members that were removed are refused
+	rests            bool // idle groups rest, and clients are idle at times
 	registers        bool // a member that comes with an empty disk is refused: it is lost
 
 	tick                          time.Duration
@@ -78,6 +79,7 @@ func drawConfig(r *rand.Rand) config {
 		c.clients, c.readPercent, c.think = 8, 50, time.Millisecond
 	}
 	c.spares = choose(r, 0, 1, 2, 4)
+	c.rests = r.IntN(2) == 0
 	c.refuses = r.IntN(2) == 0 && c.groups == 1 // a node does not know of groups that it has no part in
 	c.registers = r.IntN(2) == 0
 	return c

@@ -47,6 +47,12 @@ type group struct {
 	handed    *logView
 	lastRound uint64 // for a mutant
 
+	// The rest (node/quiet.go, node/inbox.go).
+	resting    bool
+	idle       int
+	restsSince int64
+	defers     deferral
+
 	// The members (node/membership.go).
 	conf          *pb.ConfState // of what was handed out to be applied, or installed
 	out, gone     bool
@@ -69,6 +75,7 @@ type contents struct {
 	retries  []replica.Proposal
 	events   []func(*replica.Replica)
 	start    *replica.Replica
+	whispers []whisper
 }
 
 type received struct {
@@ -98,6 +105,7 @@ func (g *group) turn() {
 		g.core = in.start
 	}
 	if g.failed != nil {
+		g.setDeferral(deferral{})
 		g.refuse(in)
 		return
 	}
@@ -105,6 +113,7 @@ func (g *group) turn() {
 		return
 	}
 	defer g.recoverPanic("event loop")
+	g.listen(&in)
 	g.retries = append(g.retries, in.retries...)
 	if len(in.calls) > 0 {
 		g.core.Propose(in.calls)
@@ -125,6 +134,7 @@ func (g *group) turn() {
 		event(g.core)
 	}
 	g.collect()
+	g.agree(in.whispers)
 }
 
 // drop is Group.drop.
@@ -140,7 +150,10 @@ func (g *group) drop(err error) {
 
 // tick is Group.tick.
 func (g *group) tick(diskHung bool) {
-	if g.failed != nil {
+	if g.defers != (deferral{}) {
+		g.turn()
+	}
+	if g.core == nil || g.failed != nil {
 		return
 	}
 	defer g.recoverPanic("event loop")
@@ -170,6 +183,7 @@ func (g *group) tick(diskHung bool) {
 		g.finishRead(r, node.ErrNoLeader)
 	}
 	g.collect()
+	g.tryRest()
 }
 
 // endHeld is Group.endHeld.
@@ -194,7 +208,7 @@ func (g *group) collect() {
 				g.waits = true
 				g.p.waiting = append(g.p.waiting, g)
 			}
-			return
+			break
 		}
 		g.carry(g.core.Ready(g.p.h.local(), g.p.h.mono()))
 	}
@@ -205,6 +219,7 @@ func (g *group) collect() {
 			g.check()
 		})
 	}
+	g.setDeferral(deferral{calls: g.core.Saturated(), reads: g.core.Confirming()})
 }
 
 // commitDelay is that of node/holding.go.
@@ -369,7 +384,13 @@ func (g *group) fail(err error) {
 	if g.failed != nil {
 		return
 	}
+	leads := g.leads()
 	g.failed = err
+	if leads {
+		for _, peer := range g.p.peers() {
+			g.whisperStir(peer)
+		}
+	}
 	g.note("group failed")
 	g.w.trace.say("n%d g%d stopped: %v", g.p.h.id, g.id, err)
 	g.checkStopped(err)
@@ -415,11 +436,11 @@ func (g *group) submit(c *call, read bool) {
 	}
 	switch {
 	case !read:
-		g.post(func(in *contents) { in.calls = append(in.calls, c) })
+		g.postCall(c)
 	case c.stale || g.w.is(readWithoutRound):
 		g.apply.put(applyTask{reads: []replica.ReadRound{{Reads: []replica.Read{c}}}})
 	default:
-		g.post(func(in *contents) { in.reads = append(in.reads, c) })
+		g.postRead(c)
 	}
 }
 

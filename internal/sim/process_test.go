@@ -28,6 +28,8 @@ type process struct {
 	groups   []*group // by id, from 1
 	appender *appender
 	relays   *relays
+	pulse    *pulse
+	hung     bool   // the disk, as of the last tick
 	lost     []bool // by peer: a PeerLost is on its way to this process
 	refused  []bool // by peer: it is a member of no group any more
 
@@ -49,6 +51,7 @@ func newProcess(h *host) *process {
 		refused: make([]bool, len(h.w.hosts)+1)}
 	p.appender = newAppender(p)
 	p.relays = newRelays(p)
+	p.pulse = &pulse{p: p, peers: make([]pulsePeer, len(h.w.hosts)+1)}
 	return p
 }
 
@@ -122,10 +125,13 @@ func (p *process) run() {
 func (p *process) tick() {
 	p.relays.expire()
 	p.lookedFull = p.wal.Full()
-	hung := p.diskHung()
+	p.lookForSync()
+	if p.w.plan.config.rests {
+		p.pulse.tick()
+	}
 	for _, g := range p.groups {
-		if g.core != nil {
-			g.tick(hung)
+		if !g.resting {
+			g.tick(p.hung)
 			g.check()
 		}
 	}
@@ -141,6 +147,14 @@ func (p *process) tickPeriod() time.Duration {
 func (p *process) diskHung() bool {
 	begun := p.appender.begun
 	return begun >= 0 && p.w.now-begun > int64(p.w.plan.config.electionTime())
+}
+
+// lookForSync is diskWatch.lookForSync.
+func (p *process) lookForSync() {
+	was := p.hung
+	if p.hung = p.diskHung(); p.hung && !was {
+		p.stirWhere((*group).leads, whisper{from: p.h.id})
+	}
 }
 
 // schedule makes the worker run a turn of g soon.

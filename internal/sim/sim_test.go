@@ -84,15 +84,16 @@ func TestSeeds(t *testing.T) {
 		total.mended += r.stats.mended
 		total.fenced += r.stats.fenced
 		total.changes += r.stats.changes
+		total.rests += r.stats.rests
 		total.transfers += r.stats.transfers
 	}
 	took := time.Since(began).Seconds()
 	t.Logf("%d seeds, %.0f virtual seconds in %.1f s (%.0f per second), %d events, %d elections, "+
 		"%d entries, hash %x, %d damaged logs, %d mended, %d fenced, outcomes %v, %d repeats, "+
-		"%d changes of members, %d transfers, faults %v",
+		"%d changes of members, %d transfers, %d rests, faults %v",
 		*flags.seeds, virtual.Seconds(), took, virtual.Seconds()/took, events, elections, committed,
 		hash, total.damages, total.mended, total.fenced, total.outcomes,
-		total.repeats, total.changes, total.transfers, total.faults)
+		total.repeats, total.changes, total.transfers, total.rests, total.faults)
 }
 
 // TestSameSeedSameRun runs a seed twice.

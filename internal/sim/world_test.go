@@ -12,17 +12,18 @@ import (
 // world is one run.
 type world struct {
 	clock
-	trace   trace
-	plan    plan
-	mutant  mutant
-	rng     sources
-	hosts   []*host // by id, from 1
-	net     *network
-	oracle  *oracle
-	people  []*client
-	changes []*change // by id, from 1
-	healed  bool      // the faults are over
-	stats   stats
+	trace      trace
+	plan       plan
+	mutant     mutant
+	rng        sources
+	hosts      []*host // by id, from 1
+	net        *network
+	oracle     *oracle
+	people     []*client
+	changes    []*change // by id, from 1
+	quietUntil int64     // clients do nothing before
+	healed     bool      // the faults are over
+	stats      stats
 }
 
 type stats struct {
@@ -32,6 +33,7 @@ type stats struct {
 	damages   int
 	mended    int
 	changes   int // of members, that the node asked has seen applied
+	rests     int
 	transfers int // of leaderships, that succeeded
 	judged    int // operations that porcupine has seen
 	fenced    int
@@ -123,6 +125,7 @@ func (w *world) safety() {
 			w.after(time.Second, (&watcher{w: w, host: h.id}).next)
 		}
 	}
+	w.after(w.between(0, 5*time.Second), w.lull)
 	for _, f := range w.plan.faults {
 		w.at(int64(f.at), func() {
 			if !w.healed {
