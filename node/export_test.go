@@ -40,3 +40,16 @@ func LoggedGroups(n *Node) []uint64 { return n.wal.Groups() }
 
 // ForgetNothing makes every further removal of a group stop before the log has forgotten it.
 func ForgetNothing(n *Node) { n.keeper.forget = func(uint64) error { return ErrClosed } }
+
+// ForgetReady makes g what it was before its first read was answered.
+func ForgetReady(g *Group) {
+	done := make(chan struct{})
+	g.post(func(in *contents) {
+		in.events = append(in.events, func(core *replica.Replica) {
+			g.caughtUp.Store(false)
+			core.Read([]replica.Read{probe{g}})
+			close(done)
+		})
+	})
+	<-done
+}

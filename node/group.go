@@ -306,6 +306,7 @@ func (g *Group) endHeld() {
 	for _, r := range g.core.PendingReads() {
 		g.finishRead(r, err)
 	}
+	g.probing = g.caughtUp.Load() // else the node's own read was among them
 	ends := g.core.PendingChanges()
 	for i := range ends {
 		ends[i].Err = cmp.Or(ends[i].Err, err)
@@ -376,13 +377,22 @@ func (g *Group) carry(rd replica.Ready) {
 	}
 }
 
-// observe publishes the core's state, and logs a line when leader, role or term changed.
+// observe publishes the core's state, and asks for this life's first read.
 func (g *Group) observe(changed bool) {
 	s := g.core.Status()
 	g.commit.Store(s.Commit)
-	if !changed {
-		return
+	if changed {
+		g.observeLeader(&s)
 	}
+	if s.Leader != raft.None && !g.probing && !g.outside() {
+		// The first linearizable read of this life proves that the group has caught up.
+		g.probing = true
+		g.core.Read([]replica.Read{probe{g}})
+	}
+}
+
+// observeLeader publishes a new leader, role or term, and logs a line.
+func (g *Group) observeLeader(s *replica.Status) {
 	g.role.Store(uint64(s.Role))
 	g.term.Store(s.Term)
 	if g.lead.Swap(s.Leader) != s.Leader || s.Leader == g.node.options.ID {
@@ -391,11 +401,6 @@ func (g *Group) observe(changed bool) {
 	}
 	if s.Leader != raft.None {
 		g.members.gone.Store(nil) // somebody counts this node as a member
-	}
-	if s.Leader != raft.None && !g.probing {
-		// The first linearizable read of this life proves that the group has caught up.
-		g.probing = true
-		g.core.Read([]replica.Read{probe{g}})
 	}
 }
 
