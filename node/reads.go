@@ -24,8 +24,9 @@ type ReadLevel struct {
 var Linearizable = ReadLevel{}
 
 // Lease is Linearizable for as long as the clocks of the members run at the same speed within a
-// tenth. The leader answers at once while it has a lease; otherwise, and on other nodes, it costs a
-// round.
+// tenth, and all of them have the same Tick and ElectionTicks: who changes these node by node asks
+// for no such reads meanwhile. The leader answers at once while it has a lease; otherwise, and on
+// other nodes, it costs a round.
 var Lease = ReadLevel{freshness: replica.Freshness{Leased: true}}
 
 // Stale: the answer reflects every command acknowledged anywhere maxAge before the read began, on
