@@ -298,3 +298,26 @@ func TestNewestSegmentLostAfterCrash(t *testing.T) {
 		t.Fatalf("the vote is lost: %+v", s)
 	}
 }
+
+// TestRecyclingWithoutFileHandle sets segments free while no file can be opened: none of their files
+// stays behind under a name that nobody uses.
+func TestRecyclingWithoutFileHandle(t *testing.T) {
+	for _, op := range []vfs.OpKind{vfs.OpOpen, vfs.OpSyncDir} {
+		fs := vfs.NewMem()
+		o := testOptions(fs)
+		l := open(t, o)
+		appendEach(t, l, 1, 1, 100, 1, 400)
+		remove := fs.Inject(vfs.Fault{Ops: op, Glob: "*", Times: -1,
+			Do: vfs.Effect{Err: vfs.ErrNoHandles}})
+		if err := l.Compact(1, 100); err != nil {
+			t.Fatal(err)
+		}
+		remove()
+		if n, most := len(segmentNames(t, o)), l.Stats().Segments+1; n > most {
+			t.Errorf("%v fails: %d files, want at most %d", op, n, most)
+		}
+		appendEach(t, l, 1, 101, 200, 1, 400)
+		l = reopen(t, l, o)
+		expectEntries(t, l.Group(1), entries(1, 101, 200, 1, 400))
+	}
+}

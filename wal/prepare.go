@@ -94,6 +94,7 @@ func (w *worker) retire(s *segment) {
 	w.mu.Lock()
 	id, keep := w.mu.nextID, len(w.mu.prepared) < preparedMax
 	w.mu.Unlock()
+	names := []string{segmentName(s.id)}
 	// Nobody may read from a file that is written anew, so the log's reference has to be the last.
 	if keep && s.size == w.log.o.SegmentBytes && s.refs.CompareAndSwap(1, 0) {
 		fresh, err := w.recycle(s, id)
@@ -102,15 +103,18 @@ func (w *worker) retire(s *segment) {
 			return
 		}
 		w.log.o.Logger.Warn("segment not used again", "segment", s.id, "error", err)
+		names = append(names, segmentName(id)) // the file may have got the name
 		w.mu.Lock()
-		w.mu.nextID = id + 1 // the file may have got the name
+		w.mu.nextID = id + 1
 		w.mu.Unlock()
 	} else if err := s.release(); err != nil {
 		w.log.o.Logger.Warn("segment not closed", "segment", s.id, "error", err)
 	}
-	if err := removeFile(w.log.o.FS, w.log.o.Dir, segmentName(s.id)); err != nil {
-		w.log.o.Logger.Warn("segment not removed", "segment", s.id, "error", err)
-		return
+	for _, name := range names {
+		if err := removeFile(w.log.o.FS, w.log.o.Dir, name); err != nil {
+			w.log.o.Logger.Warn("segment not removed", "segment", s.id, "error", err)
+			return
+		}
 	}
 	w.log.o.Logger.Debug("segment removed", "segment", s.id)
 }
@@ -197,8 +201,8 @@ func (w *worker) fullLocked() bool {
 		(errors.Is(w.mu.failed, vfs.ErrNoSpace) || errors.Is(w.mu.failed, vfs.ErrNoHandles))
 }
 
-// Full says that the last attempt to prepare a segment found no space, or no file handle. While it is true new
-// commands should be refused; it turns false by itself when an attempt succeeds.
+// Full says that the last attempt to prepare a segment found no space, or no file handle. While it
+// is true new commands should be refused; it turns false by itself when an attempt succeeds.
 func (l *Log) Full() bool {
 	l.worker.mu.Lock()
 	defer l.worker.mu.Unlock()

@@ -107,7 +107,8 @@ func (p *prescan) at(offset int64) (f *scannedFrame, head []byte, places []locat
 		before = p.frames[p.next-1]
 	}
 	f = &p.frames[p.next]
-	return f, p.heads[before.heads:f.heads], p.places[before.places:f.places]
+	places = p.places[before.places:f.places:f.places] // what is behind is not the caller's
+	return f, p.heads[before.heads:f.heads], places
 }
 
 // wait returns when nothing reads the file any more, with about the bytes that were read.
