@@ -84,9 +84,9 @@ func (r *run) readAll(p *process, when string, seen map[string]string) error {
 			return fmt.Errorf("get %s: %w", k.name, err)
 		}
 		value := whole(answer.text, k.name, r.findings)
-		r.keys.add(k, operation{Client: clientsPerNode*sessionUsers*len(r.cluster.places) + p.number, Key: k.name,
-			Kind: get, Value: value, Via: fmt.Sprintf("resp %d, %s", p.id(), when),
-			Outcome: applied, Call: call, Return: r.clock.now()})
+		client := clientsPerNode*sessionUsers*len(r.cluster.places) + p.number
+		r.keys.add(k, operation{Client: client, Key: k.name, Kind: get, Value: value,
+			Via: fmt.Sprintf("resp %d, %s", p.id(), when), Outcome: applied, Call: call, Return: r.clock.now()})
 		first, known := seen[k.name]
 		if !known {
 			seen[k.name] = value

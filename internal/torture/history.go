@@ -45,8 +45,6 @@ type operation struct {
 	Level   level   `json:"level,omitempty"` // of a read
 	Bound   int64   `json:"bound,omitempty"` // of the level: nanoseconds or an index
 	Index   int64   `json:"index,omitempty"` // of the log, if the answer names one
-
-	exact bool // of an exact key
 }
 
 func (o operation) write() bool { return o.Kind != get }

@@ -82,39 +82,51 @@ func (s *keyspace) freshLocked(i int) *key {
 	return &key{name: fmt.Sprintf("e%d", s.mu.made), counter: true, exact: true}
 }
 
-// placesLocked draws an order in which keys are tried: for half of what a session does, exact ones first.
-func (s *keyspace) placesLocked(inSession bool) []int {
+// placesLocked draws an order in which keys are tried: for half of what a session does, exact ones
+// first.
+func (s *keyspace) placesLocked(by user) []int {
 	const shared = registersCount + countersCount
 	order := s.mu.random.Perm(shared)
-	if !inSession {
-		return order
-	}
 	exact := s.mu.random.Perm(exactCount)
 	for i := range exact {
 		exact[i] += shared
 	}
-	if s.mu.random.IntN(2) == 0 {
+	switch {
+	case by == anybody:
+		return order
+	case by == watching:
+		return exact
+	case s.mu.random.IntN(2) == 0:
 		return append(exact, order...)
 	}
 	return append(order, exact...)
 }
 
-// take begins an operation, of a session or not: it draws a key, a kind and a value. ok is false when
+// user is what kind of a client takes keys.
+type user int
+
+const (
+	anybody   user = iota // all but exact keys
+	inSession             // all keys
+	watching              // exact keys, to read them
+)
+
+// take begins an operation of a client: it draws a key, a kind and a value. ok is false when
 // all keys have as much under way as they may.
-func (s *keyspace) take(inSession bool) (k *key, o operation, ok bool) {
+func (s *keyspace) take(by user) (k *key, o operation, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, i := range s.placesLocked(inSession) {
+	for _, i := range s.placesLocked(by) {
 		if k = s.mu.active[i]; k.full() {
 			s.mu.retired = append(s.mu.retired, k)
 			k = s.freshLocked(i)
 			s.mu.active[i] = k
 		}
-		write := s.mu.random.IntN(2) == 0 && k.unknown+k.writing < unknownMax
-		if k.underway >= concurrentMax {
+		write := by != watching && s.mu.random.IntN(2) == 0 && k.unknown+k.writing < unknownMax
+		if k.underway >= concurrentMax && by != watching { // those are not for porcupine
 			continue
 		}
-		o = operation{Key: k.name, Kind: get, exact: k.exact}
+		o = operation{Key: k.name, Kind: get}
 		switch {
 		case write && k.counter:
 			o.Kind = incr
@@ -147,7 +159,9 @@ func (s *keyspace) give(k *key, o operation) {
 			s.mu.calls = append(s.mu.calls, o.Call)
 		}
 	}
-	s.mu.outcomes[o.Outcome]++
+	if !o.Level.weak() { // those are answered whatever is broken
+		s.mu.outcomes[o.Outcome]++
+	}
 	k.history = append(k.history, o)
 }
 

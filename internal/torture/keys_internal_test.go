@@ -15,7 +15,7 @@ func TestKeysStayWithinTheirBounds(t *testing.T) {
 	}
 	var underway []begun
 	for range 20_000 {
-		if k, o, ok := s.take(random.IntN(2) == 0); ok {
+		if k, o, ok := s.take(user(random.IntN(2))); ok {
 			underway = append(underway, begun{k, o})
 		}
 		for len(underway) > 30 || random.IntN(3) == 0 && len(underway) > 0 {

@@ -10,6 +10,9 @@ import (
 	"github.com/connectraft/connect/client"
 )
 
+// watchTimeout is how long a read may wait for a node that is cut off.
+const watchTimeout = 200 * time.Millisecond
+
 const viaSession = "session"
 
 // sessionTimeout is after how long a write in a session must have an outcome. Nothing is broken for
@@ -17,17 +20,23 @@ const viaSession = "session"
 const sessionTimeout = 2 * settleTime
 
 // binarySession writes in a session of package client, which repeats a write until its outcome is
-// known, and reads at all levels.
+// known, and reads; without a session it watches one node.
 type binarySession struct {
-	group    *client.Group
-	session  *client.Session // which others use at the same time
+	client   *client.Client
+	session  *client.Session // which others use at the same time; nil = it only reads
 	random   *rand.Rand
 	newest   *atomic.Int64 // the newest index that any client knows of
 	findings *findings
 }
 
-func (s *binarySession) via() string { return viaSession }
-func (s *binarySession) close()      {} // the workload closes the client
+func (s *binarySession) via() string {
+	if s.session == nil {
+		return "watcher"
+	}
+	return viaSession
+}
+
+func (s *binarySession) close() {} // the workload closes the client
 
 func (s *binarySession) do(o *operation, words []string) (reply, outcome, string) {
 	var result client.Result
@@ -65,17 +74,18 @@ func (s *binarySession) write(command []byte) (client.Result, error) {
 	return result, err
 }
 
-// read draws a level and reads at it. On keys that others use it is one without a past.
+// read draws a level and reads at it: of those that reflect all that was acknowledged, or, of a client
+// that only reads from one node, of the others.
 func (s *binarySession) read(o *operation, query []byte) (client.Result, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), operationTimeout)
-	defer cancel()
-	asked := client.Linearizable
-	o.Level = s.draw(o.exact)
+	limit, asked := operationTimeout, client.Linearizable
+	if o.Level = levels[s.random.IntN(2)]; s.session == nil {
+		o.Level, limit = levels[2+s.random.IntN(3)], watchTimeout
+	}
 	switch o.Level {
 	case leased:
 		asked = client.Lease
 	case staleLevel:
-		age := time.Duration(1+s.random.IntN(2000)) * time.Millisecond
+		age := time.Duration(1+s.random.IntN(1<<(3+s.random.IntN(9)))) * time.Millisecond
 		o.Bound, asked = int64(age), client.Stale(age)
 	case localLevel:
 		asked = client.Stale(0)
@@ -83,12 +93,7 @@ func (s *binarySession) read(o *operation, query []byte) (client.Result, error) 
 		o.Bound = s.newest.Load()
 		asked = client.AtLeast(uint64(o.Bound))
 	}
-	return s.group.Read(ctx, query, asked)
-}
-
-func (s *binarySession) draw(exact bool) level {
-	if exact {
-		return levels[s.random.IntN(len(levels))]
-	}
-	return levels[s.random.IntN(2)]
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	return s.client.Group(1).Read(ctx, query, asked)
 }

@@ -23,6 +23,9 @@ const (
 	rotateEvery  = 3 * time.Second
 )
 
+// watcherNumber is the number of the first client that watches a node.
+const watcherNumber = 1000
+
 // workload is the clients.
 type workload struct {
 	clock    clock
@@ -30,12 +33,13 @@ type workload struct {
 	findings *findings
 	stop     context.CancelFunc
 	clients  sync.WaitGroup
-	shared   []*client.Client // of the binary protocol, one for each place of a node
+	shared   []*client.Client // of the binary protocol, the first for sessions
 	newest   atomic.Int64     // see binarySession
 }
 
 // startWorkload starts clients, half of them with RESP and half with sessions of the binary protocol,
-// and one more for each place that pipelines.
+// two for each place, one that pipelines and one that only reads there, and two that repeat old
+// writes.
 func startWorkload(c *cluster, clk clock, keys *keyspace, f *findings) (*workload, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &workload{clock: clk, keys: keys, findings: f, stop: cancel}
@@ -46,8 +50,8 @@ func startWorkload(c *cluster, clk clock, keys *keyspace, f *findings) (*workloa
 	for i := range clientsPerNode * len(c.nodes) {
 		if i%2 == 0 {
 			s := &respSession{nodes: c.places, turn: i % len(c.nodes)}
-			w.clients.Go(func() { w.run(ctx, i*sessionUsers, s) })
-		} else if err := w.startSession(ctx, i, w.shared[i/2%len(w.shared)].Group(1)); err != nil {
+			w.clients.Go(func() { w.run(ctx, i*sessionUsers, s, anybody) })
+		} else if err := w.startSession(ctx, i, w.shared[i/2%len(c.places)]); err != nil {
 			w.end()
 			return nil, err
 		}
@@ -55,6 +59,15 @@ func startWorkload(c *cluster, clk clock, keys *keyspace, f *findings) (*workloa
 	for _, p := range c.places {
 		pl := &pipeliner{node: p, findings: f, random: rand.New(rand.NewPCG(uint64(p.number), 3))}
 		w.clients.Go(func() { pl.run(ctx) })
+		if err := w.startWatcher(ctx, p); err != nil {
+			w.end()
+			return nil, err
+		}
+	}
+	for i := range repeaterCount {
+		again := &repeater{number: i, places: c.places, turn: i, findings: f,
+			random: rand.New(rand.NewPCG(uint64(i), 5))}
+		w.clients.Go(func() { again.run(ctx) })
 	}
 	w.clients.Go(func() {
 		for sleep(ctx, rotateEvery) {
@@ -65,16 +78,29 @@ func startWorkload(c *cluster, clk clock, keys *keyspace, f *findings) (*workloa
 }
 
 // startSession opens a session and starts those who use it.
-func (w *workload) startSession(ctx context.Context, number int, group *client.Group) error {
-	opened, err := group.OpenSession(ctx)
+func (w *workload) startSession(ctx context.Context, number int, through *client.Client) error {
+	opened, err := through.OpenSession(ctx)
 	if err != nil {
 		return fmt.Errorf("open a session: %w", err)
 	}
 	for i := range sessionUsers {
-		s := &binarySession{group: group, session: opened, newest: &w.newest, findings: w.findings,
-			random: rand.New(rand.NewPCG(uint64(number), uint64(i)))}
-		w.clients.Go(func() { w.run(ctx, number*sessionUsers+i, s) })
+		s := &binarySession{client: through, session: opened, newest: &w.newest,
+			findings: w.findings, random: rand.New(rand.NewPCG(uint64(number), uint64(i)))}
+		w.clients.Go(func() { w.run(ctx, number*sessionUsers+i, s, inSession) })
 	}
+	return nil
+}
+
+// startWatcher starts a client that reads from one place alone, whoever has it.
+func (w *workload) startWatcher(ctx context.Context, p *process) error {
+	near, err := client.Open(client.Options{Addresses: []string{p.client}})
+	if err != nil {
+		return err
+	}
+	w.shared = append(w.shared, near)
+	s := &binarySession{client: near, newest: &w.newest, findings: w.findings,
+		random: rand.New(rand.NewPCG(uint64(p.number), 6))}
+	w.clients.Go(func() { w.run(ctx, watcherNumber+p.number, s, watching) })
 	return nil
 }
 
@@ -103,12 +129,11 @@ func (w *workload) end() {
 	}
 }
 
-func (w *workload) run(ctx context.Context, number int, s session) {
+func (w *workload) run(ctx context.Context, number int, s session, by user) {
 	defer s.close()
-	_, inSession := s.(*binarySession)
 	for ctx.Err() == nil {
 		begin := time.Now()
-		k, o, ok := w.keys.take(inSession)
+		k, o, ok := w.keys.take(by)
 		if !ok {
 			sleep(ctx, pace)
 			continue
