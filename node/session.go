@@ -217,6 +217,8 @@ func (c *Call) repeat(err error) bool {
 		// The answers that fill it are here already; the next submission says so.
 		acked := p.owner.acknowledged()
 		soon, p.acked = acked > p.acked, acked
+	case errors.Is(err, ErrSessionFull):
+		return false // who counts the sequences has to acknowledge answers first
 	case p.uncertain && advice.RetrySafe && advice.Ask != AskNobody:
 		// What has refused this submission says nothing about the one before.
 	default:

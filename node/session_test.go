@@ -97,6 +97,21 @@ func TestRefusalAfterAnUnknownSubmissionIsUnknown(t *testing.T) {
 	}
 }
 
+// A full session takes nothing before answers are acknowledged, and only the one who counts its
+// sequences can do that.
+func TestFullSessionIsLeftToItsCounter(t *testing.T) {
+	g, p := besideFakeLeaderOf(t)
+	call := g.GoSession(5, 3, 1, []byte("x"))
+	p.answer(t, p.next(t), codeUnknown, "")
+	p.answer(t, p.next(t), codeFull, "")
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_, err := call.Wait(ctx)
+	if !errors.Is(err, node.ErrSessionFull) || node.OutcomeOf(err) != node.Unknown {
+		t.Errorf("full after an unknown submission: %v", err)
+	}
+}
+
 // Whoever waits for a command decides how long it is sent again.
 func TestCommandIsNotSentAgainWhenItsWaiterHasLeft(t *testing.T) {
 	g, p := besideFakeLeaderOf(t)
