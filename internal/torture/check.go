@@ -19,6 +19,10 @@ const (
 func checkHistories(keys []*key, ended bool, dir string, f *findings) {
 	deadline := time.Now().Add(checkAllTime)
 	for _, k := range keys {
+		if k.exact { // checkLevels judges it
+			checkCounter(k, ended, f)
+			continue
+		}
 		model := registerModel()
 		if k.counter {
 			model = counterModel()

@@ -80,48 +80,77 @@ func newLevelCheck(keys []*key, f *findings) *levelCheck {
 	return c
 }
 
-// check judges the reads of a counter that only sessions increment.
-func (c *levelCheck) check(k *key) {
-	var times, indices []point
-	calls := map[int64]int64{}
+// course is how a counter went.
+type course struct {
+	key     *key
+	times   []point         // acknowledged increments by the time of that
+	indices []point         // the same by the index of the log
+	seen    []point         // what linearizable reads were answered with, by the time of that
+	calls   map[int64]int64 // when an increment began, by its answer
+}
+
+func newCourse(k *key) *course {
+	c := &course{key: k, calls: map[int64]int64{}}
 	for _, o := range k.history {
-		if o.write() && o.Outcome == applied {
-			n := number(o.Value)
-			times, indices = append(times, point{o.Return, n}), append(indices, point{o.Index, n})
-			calls[n] = o.Call
+		switch n := number(o.Value); {
+		case o.Outcome != applied:
+		case o.write():
+			c.times = append(c.times, point{o.Return, n})
+			c.indices = append(c.indices, point{o.Index, n})
+			c.calls[n] = o.Call
+		case !o.Level.weak():
+			c.seen = append(c.seen, point{o.Return, n})
 		}
 	}
-	times, indices = rising(times), rising(indices)
+	c.times, c.indices, c.seen = rising(c.times), rising(c.indices), rising(c.seen)
+	return c
+}
+
+// fresh is the least value that something linearizable that began at a time must find.
+func (c *course) fresh(call int64) int64 { return max(before(c.times, call), before(c.seen, call)) }
+
+// check judges a counter that only sessions increment.
+func (c *levelCheck) check(k *key) {
+	went := newCourse(k)
 	for _, o := range k.history {
-		if o.write() || o.Outcome != applied {
-			continue
+		switch least := went.fresh(o.Call); {
+		case o.Outcome != applied:
+		case !o.write():
+			c.checkRead(went, o)
+		case number(o.Value) <= least:
+			c.findings.violation("counter %s: an increment at %v made it %s, but it was at %d before",
+				k.name, time.Duration(o.Call), o.Value, least)
 		}
-		n, least := number(o.Value), before(indices, o.Index+1)
-		c.reads[o.Level]++
-		if n < before(times, o.Call) {
-			c.behind[o.Level]++
+	}
+}
+
+func (c *levelCheck) checkRead(went *course, o operation) {
+	n, least, since := number(o.Value), before(went.indices, o.Index+1), o.Call
+	c.reads[o.Level]++
+	if n < before(went.times, o.Call) {
+		c.behind[o.Level]++
+	}
+	switch o.Level {
+	case staleLevel:
+		since -= o.Bound
+	case localLevel:
+		since = 0
+	case atLeast:
+		since, least = 0, max(least, before(went.indices, o.Bound+1))
+		if o.Index < o.Bound {
+			c.wrong(went.key, o, "the index %d", o.Index)
 		}
-		since := o.Call
-		switch o.Level {
-		case staleLevel:
-			since -= o.Bound
-		case localLevel:
-			since = 0
-		case atLeast:
-			since, least = 0, max(least, before(indices, o.Bound+1))
-			if o.Index < o.Bound {
-				c.wrong(k, o, "the index %d", o.Index)
-			}
-		}
-		if least = max(least, before(times, since)); n < least {
-			c.wrong(k, o, "%d, which must be at least %d", n, least)
-		}
-		if call, known := calls[n]; known && call > o.Return {
-			c.wrong(k, o, "%d, which was written later", n)
-		}
-		if acknowledged := before(c.indices, since); o.Index > 0 && o.Index < acknowledged {
-			c.wrong(k, o, "the index %d when %d was acknowledged", o.Index, acknowledged)
-		}
+	default:
+		least = max(least, before(went.seen, o.Call))
+	}
+	if least = max(least, before(went.times, since)); n < least {
+		c.wrong(went.key, o, "%d, which must be at least %d", n, least)
+	}
+	if call, known := went.calls[n]; known && call > o.Return {
+		c.wrong(went.key, o, "%d, which was written later", n)
+	}
+	if acknowledged := before(c.indices, since); o.Index > 0 && o.Index < acknowledged {
+		c.wrong(went.key, o, "the index %d when %d was acknowledged", o.Index, acknowledged)
 	}
 }
 

@@ -39,6 +39,8 @@ func TestReadsAreJudgedByTheirLevel(t *testing.T) {
 			Return: 8, Index: 24}, "the index 24"},
 		{"of an index below an acknowledged one", operation{Value: "2", Call: 5, Return: 6, Index: 15},
 			"15 when 20"},
+		{"of an increment that is not acknowledged yet", operation{Value: "2", Call: 3, Return: 4,
+			Index: 20}, ""},
 		{"of the future", operation{Level: localLevel, Value: "2", Call: 1, Return: 2}, "later"},
 	}
 	for _, test := range tests {
@@ -53,6 +55,34 @@ func TestReadsAreJudgedByTheirLevel(t *testing.T) {
 				t.Errorf("found %q, want %q", got, test.wrong)
 			}
 		})
+	}
+}
+
+// Linearizable reads do not go back, and increments not behind what was read or answered.
+func TestCountersDoNotGoBack(t *testing.T) {
+	tests := []struct {
+		name string
+		add  []operation
+		want int // violations
+	}{
+		{"forth", []operation{{Kind: get, Value: "1", Call: 3, Return: 3},
+			{Kind: get, Value: "2", Call: 4, Return: 4}}, 0},
+		{"reads go back", []operation{{Kind: get, Value: "2", Call: 3, Return: 3},
+			{Kind: get, Value: "1", Call: 4, Return: 4}}, 1},
+		{"a stale one may", []operation{{Kind: get, Value: "2", Call: 3, Return: 3},
+			{Kind: get, Level: localLevel, Value: "1", Call: 4, Return: 4}}, 0},
+		{"an increment behind another", []operation{{Kind: incr, Value: "0", Call: 5, Return: 6}}, 1},
+	}
+	for _, test := range tests {
+		for i := range test.add {
+			test.add[i].Outcome = applied
+		}
+		k := &key{name: "e1", counter: true, exact: true, history: append(written(), test.add...)}
+		f := &findings{}
+		newLevelCheck([]*key{k}, f).check(k)
+		if violations, _ := f.lists(); len(violations) != test.want {
+			t.Errorf("%s: found %q, want %d", test.name, violations, test.want)
+		}
 	}
 }
 

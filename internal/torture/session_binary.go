@@ -10,10 +10,14 @@ import (
 	"github.com/connectraft/connect/client"
 )
 
-// watchTimeout is how long a read may wait for a node that is cut off.
-const watchTimeout = 200 * time.Millisecond
+// watchTimeout is how long a read of a watcher waits at least. How long it waits at most is drawn, so
+// that some begin late in a pause of their node and are answered at its end.
+const watchTimeout = 50 * time.Millisecond
 
-const viaSession = "session"
+const (
+	viaSession = "session"
+	viaWatcher = "watcher"
+)
 
 // sessionTimeout is after how long a write in a session must have an outcome. Nothing is broken for
 // so long that the cluster does not serve in between.
@@ -31,7 +35,7 @@ type binarySession struct {
 
 func (s *binarySession) via() string {
 	if s.session == nil {
-		return "watcher"
+		return viaWatcher
 	}
 	return viaSession
 }
@@ -74,12 +78,13 @@ func (s *binarySession) write(command []byte) (client.Result, error) {
 	return result, err
 }
 
-// read draws a level and reads at it: of those that reflect all that was acknowledged, or, of a client
-// that only reads from one node, of the others.
+// read draws a level and reads at it: one that reflects all that was acknowledged, but for a watcher,
+// which uses all.
 func (s *binarySession) read(o *operation, query []byte) (client.Result, error) {
 	limit, asked := operationTimeout, client.Linearizable
 	if o.Level = levels[s.random.IntN(2)]; s.session == nil {
-		o.Level, limit = levels[2+s.random.IntN(3)], watchTimeout
+		o.Level = levels[s.random.IntN(len(levels))]
+		limit = watchTimeout + rand.N(operationTimeout)
 	}
 	switch o.Level {
 	case leased:

@@ -15,9 +15,12 @@ import (
 const (
 	clientsPerNode = 3
 	sessionUsers   = 2 // of each session, at the same time
+	watcherUsers   = 3 // of each client that watches a node
 	// pace is the time between the beginnings of two operations of a client, if they are so fast:
 	// the machine has the faults to carry, too.
 	pace = 8 * time.Millisecond
+	// watchPause is how long a watcher rests on average.
+	watchPause = 40 * time.Millisecond
 	// pauseRefused is how long a client rests after an operation that was refused.
 	pauseRefused = 20 * time.Millisecond
 	rotateEvery  = 3 * time.Second
@@ -91,16 +94,18 @@ func (w *workload) startSession(ctx context.Context, number int, through *client
 	return nil
 }
 
-// startWatcher starts a client that reads from one place alone, whoever has it.
+// startWatcher starts those who share a client that reads from one place alone, whoever has it.
 func (w *workload) startWatcher(ctx context.Context, p *process) error {
 	near, err := client.Open(client.Options{Addresses: []string{p.client}})
 	if err != nil {
 		return err
 	}
 	w.shared = append(w.shared, near)
-	s := &binarySession{client: near, newest: &w.newest, findings: w.findings,
-		random: rand.New(rand.NewPCG(uint64(p.number), 6))}
-	w.clients.Go(func() { w.run(ctx, watcherNumber+p.number, s, watching) })
+	for i := range watcherUsers {
+		s := &binarySession{client: near, newest: &w.newest, findings: w.findings,
+			random: rand.New(rand.NewPCG(uint64(p.number), uint64(6+i)))}
+		w.clients.Go(func() { w.run(ctx, watcherNumber+watcherUsers*p.number+i, s, watching) })
+	}
 	return nil
 }
 
@@ -143,6 +148,9 @@ func (w *workload) run(ctx context.Context, number int, s session, by user) {
 		w.keys.give(k, o)
 		if o.Outcome == notApplied {
 			sleep(ctx, pauseRefused)
+		}
+		if by == watching {
+			sleep(ctx, rand.N(2*watchPause))
 		}
 		sleep(ctx, pace-time.Since(begin))
 	}
