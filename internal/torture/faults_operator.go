@@ -9,7 +9,7 @@ import (
 
 // transferLeader gives the leadership to another node by command.
 func (r *run) transferLeader(ctx context.Context) (string, error) {
-	leader, _, err := r.cluster.awaitLeader(ctx)
+	leader, term, err := r.cluster.awaitLeader(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -23,6 +23,10 @@ func (r *run) transferLeader(ctx context.Context) (string, error) {
 		return "", not("%v", err)
 	}
 	took := time.Since(began)
+	if s, err := to.status(ctx); err == nil && s.Term <= term {
+		r.findings.violation("a transfer to node %d is done, which is in term %d as before", to.id(),
+			s.Term)
+	}
 	if now, _ := r.cluster.leader(ctx); now != to {
 		return "", not("node %d does not lead any more", to.id())
 	}
@@ -32,13 +36,16 @@ func (r *run) transferLeader(ctx context.Context) (string, error) {
 // drainLeader takes the leadership from a node by command and ends it with SIGTERM, as for
 // maintenance.
 func (r *run) drainLeader(ctx context.Context) (string, error) {
-	leader, _, err := r.cluster.awaitLeader(ctx)
+	leader, term, err := r.cluster.awaitLeader(ctx)
 	if err != nil {
 		return "", err
 	}
 	c := r.operator.start(ctx, "drain", strconv.FormatUint(leader.id(), 10))
 	if err := c.err(); err != nil {
 		return "", not("%v", err)
+	}
+	if s, err := leader.status(ctx); err == nil && s.Role == "leader" && s.Term == term {
+		r.findings.violation("node %d is drained, and leads in term %d as before", leader.id(), term)
 	}
 	next, _ := r.cluster.leader(ctx)
 	if next == nil || next == leader {
