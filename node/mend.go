@@ -228,8 +228,9 @@ func (m *mender) highestTerm() (uint64, error) {
 			highest, begun = max(highest, p.term), begun || !p.isNew()
 		}
 		enough := m.enough(func(id uint64) bool { _, ok := answers[id]; return ok })
+		gone := m.gone(answers)
 		switch {
-		case m.gone(answers):
+		case gone:
 		case enough && g.newcomer.Load() && !begun:
 			return 0, nil
 		case enough:
@@ -240,7 +241,7 @@ func (m *mender) highestTerm() (uint64, error) {
 			g.log.Warn("this node's data directory is empty, but the cluster has begun: waiting " +
 				"for so many of the other members that nothing acknowledged can be forgotten")
 		}
-		m.ask(tick, kindAskTerm, nil, func(peer uint64) bool { return m.settled(peer) })
+		m.ask(tick, kindAskTerm, nil, func(peer uint64) bool { return !gone && m.settled(peer) })
 		if err := m.wait(); err != nil {
 			return 0, err
 		}

@@ -177,7 +177,7 @@ func (m *mender) ask() {
 				p.group(id).serveFetch(from, first, last)
 			})
 		}
-		if m.damage == nil && !m.settled(peer) {
+		if m.damage == nil && (!m.settled(peer) || m.isGone()) {
 			_ = m.g.w.net.sendRequest(m.g.p, peer, func(p *process) { p.group(id).serveTerm(from) })
 		}
 	}
