@@ -254,16 +254,16 @@ func (r *relays) accept(g *Group, id, from uint64, payload []byte) error {
 	if d.rest == nil || count == 0 || count > uint64(len(payload)) {
 		return errFrame
 	}
-	answer.calls = make([]*Call, count)
-	for i := range answer.calls {
+	for range count { // the count may be a lie: memory grows with what is there
 		c := d.command()
-		answer.calls[i] = &Call{group: g, payload: c.Data, system: c.System, relay: answer}
-		if c.Session != 0 {
-			answer.calls[i].place = &place{session: c.Session, sequence: c.Sequence, acked: c.Acked}
+		if d.rest == nil {
+			return errFrame
 		}
-	}
-	if d.rest == nil {
-		return errFrame
+		call := &Call{group: g, payload: c.Data, system: c.System, relay: answer}
+		if c.Session != 0 {
+			call.place = &place{session: c.Session, sequence: c.Sequence, acked: c.Acked}
+		}
+		answer.calls = append(answer.calls, call)
 	}
 	answer.left.Store(int64(count))
 	proposals := make([]replica.Proposal, 0, count)

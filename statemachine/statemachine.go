@@ -50,9 +50,10 @@ type Querier[C, R any] interface {
 // machine from one goroutine at a time.
 type Machine interface {
 	// Apply executes one committed command. The answer belongs to the caller; command is valid
-	// only until Apply returns. An error (or a panic) means that this machine cannot go on: the
-	// node stops the group and nothing more is applied to it. Answers of the service, errors
-	// among them, travel inside answer.
+	// only until Apply returns and is never to be changed: other replicas are sent the same bytes.
+	// An error (or a panic) means that this machine cannot go on: the node stops the group and
+	// nothing more is applied to it. Answers of the service, errors among them, travel inside
+	// answer.
 	Apply(meta Meta, command []byte) (answer []byte, err error)
 	// Query answers a read from the present state; its error means what Apply's means.
 	Query(query []byte) (answer []byte, err error)
