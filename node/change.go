@@ -154,6 +154,14 @@ func (c *Change) parts() []changePart {
 		{"readdress", idsOf(c.Readdress)}, {"remove", c.Remove}}
 }
 
+// size is how many nodes the change names.
+func (c *Change) size() (count int) {
+	for _, part := range c.parts() {
+		count += len(part.ids)
+	}
+	return count
+}
+
 func idsOf(list []Member) (ids []uint64) {
 	for _, m := range list {
 		ids = append(ids, m.ID)

@@ -74,8 +74,16 @@ func (o *operation) run(ctx context.Context) error {
 }
 
 // leftBehind reports whether the change has removed this very node and is complete: nobody answers
-// it any more, but it has seen how things are, or one of the others has told it.
+// it any more, but it has seen how things are, or one of the others has told it. Of a change that
+// began when the node was gone already it knows nothing but that: what became of the others since
+// then it has not seen.
 func (o *operation) leftBehind() bool {
+	if !slices.Contains(o.change.Remove, o.group.node.options.ID) {
+		return false
+	}
+	if o.now.Version == 0 && o.change.size() > 1 {
+		return false
+	}
 	now := o.group.Membership()
 	if gone := o.group.members.gone.Load(); gone != nil && gone.now != nil {
 		now = *gone.now

@@ -3,6 +3,7 @@ package node_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -47,4 +48,32 @@ func TestReadsOfAForsakenLearnerMakeRoom(t *testing.T) {
 		}
 	}
 	c.within("nothing is in flight", func() bool { return g.Status().Inflight == 0 })
+}
+
+// A removed node sees no more who comes and goes; to call a change done, because what it knew last
+// has no such member, would be a lie.
+func TestRemovedNodeCallsNoChangeDone(t *testing.T) {
+	c := newTestCluster(t, 4, nil)
+	c.ready()
+	leader := c.leader()
+	away := leader%4 + 1
+	gone := c.groups[away]
+	c.change(leader, node.Change{Remove: []uint64{away}})
+	c.within("the node knows that it was removed", func() bool {
+		return errors.Is(gone.Ready(), node.ErrRemoved)
+	})
+	c.stop(leader) // whom the removed node would ask
+	stays := away%4 + 1
+	five := c.join(5)
+	c.change(stays, node.Change{Learn: []node.Member{five}})
+	for name, remove := range map[string][]uint64{"another": {5}, "another and itself": {5, away}} {
+		now, err := gone.Change(background(t), node.Change{Remove: remove}, nil)
+		if !errors.Is(err, node.ErrRemoved) {
+			t.Errorf("%s: the change ends with %v and %v, want ErrRemoved", name, err, now)
+		}
+	}
+	if _, err := gone.Change(background(t), node.Change{Remove: []uint64{away}}, nil); err != nil {
+		t.Errorf("to be removed again: %v", err)
+	}
+	wantMembers(t, c.groups[stays].Membership(), slices.Sorted(slices.Values([]uint64{leader, stays, stays%4 + 1})), []uint64{5})
 }
