@@ -119,17 +119,19 @@ func (r *reaching) end(ctx context.Context, last error) error {
 		r.group, reason)
 }
 
-// choose prefers a node that stays and has not just failed.
+// choose prefers a member, one that stays and has not just failed.
 func (r *reaching) choose(holders []string, m *admin.Membership, leave []uint64) string {
+	members := slices.Concat(m.Voters, m.Learners)
 	weight := func(address string) int {
 		w := 0
 		if address == r.avoid {
 			w += 2
 		}
-		for _, id := range leave {
-			if member, _ := m.Find(id); member != nil && dialable(member.Admin, member.Peer) == address {
-				w++
-			}
+		i := slices.IndexFunc(members, func(member admin.Member) bool {
+			return dialable(member.Admin, member.Peer) == address
+		})
+		if i < 0 || slices.Contains(leave, members[i].ID) {
+			w++
 		}
 		return w
 	}
@@ -166,10 +168,19 @@ func (c *cluster) membership(ctx context.Context, group uint64) (*admin.Membersh
 			best = m
 		}
 	}
+	if best == nil && !slices.ContainsFunc(errs, func(err error) bool { return !isNotFound(err) }) {
+		return nil, nil, &planError{errors.New("it runs on no member; see connect group list")}
+	}
 	if best == nil {
 		return nil, nil, fmt.Errorf("no member tells who the members are: %w", errors.Join(errs...))
 	}
 	return best, holders, nil
+}
+
+// isNotFound reports whether a member has answered that the group does not run there.
+func isNotFound(err error) bool {
+	e, ok := errors.AsType[*admin.Error](err)
+	return ok && e.Kind == admin.KindNotFound
 }
 
 // change asks a node for a change and follows it to its end.

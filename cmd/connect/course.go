@@ -45,13 +45,14 @@ func newChange(command *cobra.Command,
 	})
 }
 
-// groups are all that run anywhere.
+// groups are all that run anywhere. A node that is out of the cluster is not asked: it does not
+// learn which groups were removed since.
 func (c *cluster) groups(ctx context.Context) ([]uint64, error) {
 	answers := c.survey(ctx, firstGroup)
 	var groups []uint64
 	heard := false
 	for _, a := range answers {
-		if a.err != nil {
+		if a.err != nil || a.isOut() {
 			continue
 		}
 		var list admin.Groups

@@ -3,6 +3,7 @@ package main_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -35,6 +36,17 @@ type fakeNode struct {
 	state  string
 	reason string
 	server *httptest.Server
+	own    map[uint64]*admin.Membership // what it believes, of a node that was removed; else nil
+}
+
+// memberships are what the node tells of the groups that it has.
+func (n *fakeNode) memberships() map[uint64]*admin.Membership {
+	if n.own != nil {
+		return n.own
+	}
+	has := maps.Clone(n.fake.groups)
+	maps.DeleteFunc(has, func(_ uint64, m *admin.Membership) bool { return !isIn(m, n.self.ID) })
+	return has
 }
 
 // newFake makes nodes 1 to size, all of them voters of the groups.
@@ -115,8 +127,8 @@ func (n *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "GET /v1/status":
 		reply(w, n.status(group))
 	case "GET /v1/members":
-		m := n.fake.groups[group]
-		if m == nil || !isIn(m, n.self.ID) {
+		m := n.memberships()[group]
+		if m == nil {
 			fail(w, &admin.Error{Message: "no such group here", Kind: admin.KindNotFound})
 			return
 		}
@@ -178,10 +190,7 @@ func isIn(m *admin.Membership, id uint64) bool {
 
 func (n *fakeNode) status(group uint64) admin.Status {
 	s := admin.Status{Cluster: n.fake.cluster, Self: n.self, State: n.state, NotReady: n.reason}
-	for id, m := range n.fake.groups {
-		if !isIn(m, n.self.ID) {
-			continue
-		}
+	for id, m := range n.memberships() {
 		s.Summary.Groups++
 		if group != 0 && group != id {
 			continue
@@ -224,6 +233,10 @@ func (n *fakeNode) do(w http.ResponseWriter, what string, work func()) {
 
 func (n *fakeNode) change(w http.ResponseWriter, c *admin.Change) {
 	f, m := n.fake, n.fake.groups[c.Group]
+	if n.own != nil {
+		reply(w, admin.Line{Membership: n.own[c.Group]})
+		return
+	}
 	if m == nil || !isIn(m, n.self.ID) {
 		fail(w, &admin.Error{Message: "no such group here", Kind: admin.KindNotFound})
 		return

@@ -56,13 +56,14 @@ Exit codes: 0 every group has a leader and nothing is wrong, 1 not so, 2 wrong c
 	})
 }
 
-// groupRows asks every member for its groups.
+// groupRows asks every member for its groups; not those that are none any more, which do not learn
+// what is removed.
 func (c *cluster) groupRows(ctx context.Context) ([]groupRow, error) {
 	byID := make(map[uint64]*groupRow)
 	answers := c.survey(ctx, firstGroup)
 	heard := false
 	for _, a := range answers {
-		if a.err != nil {
+		if a.err != nil || a.isOut() {
 			continue
 		}
 		var list admin.Groups

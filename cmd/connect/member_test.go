@@ -170,3 +170,40 @@ func TestChangesThatFail(t *testing.T) {
 	}, nil)
 	expect(t, 1, "member", "remove", "3", "--timeout=1s", one)
 }
+
+// A node that was removed and runs on knows neither who the members are now nor which groups were
+// removed since; nobody goes by what it says, and nothing is asked of it.
+func TestRemovedNodesAreNotGoneBy(t *testing.T) {
+	f := newFake(t, 4, 1, 2)
+	forsaken := f.add(t, 9, admin.StateRemoved)
+	f.set(func() {
+		forsaken.reason = "node: removed"
+		forsaken.own = map[uint64]*admin.Membership{
+			1: {Group: 1, Version: 1, Voters: []admin.Member{f.nodes[1].self}},
+			7: {Group: 7, Version: 1, Voters: []admin.Member{f.nodes[1].self}},
+		}
+		f.groups[1].Version = 2
+	})
+	both := "--admin=" + forsaken.self.Admin + "," + f.address(3)
+	expect(t, 0, "member", "remove", "4", both)
+	if one, two := f.voters(1), f.voters(2); one != "[1 2 3]" || two != "[1 2 3]" {
+		t.Errorf("the voters are %s and %s", one, two)
+	}
+	if r := expect(t, 0, "group", "list", both); len(lines(r.stdout)) != 3 {
+		t.Errorf("list prints %q", r.stdout)
+	}
+	only := "--admin=" + forsaken.self.Admin
+	f.set(func() { forsaken.own = map[uint64]*admin.Membership{} })
+	if r := expect(t, 1, "group", "list", only); !strings.Contains(r.stderr, "node: removed") {
+		t.Errorf("list says %q", r.stderr)
+	}
+}
+
+// A group that every member denies is a mistake, and no reason to wait.
+func TestChangeOfNoGroup(t *testing.T) {
+	f := newFake(t, 3, 1)
+	r := expect(t, 1, "member", "remove", "3", "--group=77", "--admin="+f.address(1))
+	if !strings.Contains(r.stderr, "group 77: it runs on no member") {
+		t.Errorf("remove says %q", r.stderr)
+	}
+}

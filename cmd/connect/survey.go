@@ -30,6 +30,12 @@ func (a *answer) group(id uint64) *admin.Group {
 	return &a.status.Groups[i]
 }
 
+// isOut reports whether it is from a node that is no member any more.
+func (a *answer) isOut() bool {
+	return a.status != nil &&
+		(a.status.State == admin.StateRemoved || a.status.State == admin.StateRefused)
+}
+
 // survey asks every member that it knows or learns of for its status with one group.
 func (c *cluster) survey(ctx context.Context, group uint64) []answer {
 	var answers []answer
@@ -121,7 +127,11 @@ func newest(answers []answer, group uint64) *admin.Membership {
 func noAnswer(answers []answer) error {
 	var errs []error
 	for _, a := range answers {
-		errs = append(errs, fmt.Errorf("%s: %w", a.member.Admin, a.err))
+		err := a.err
+		if err == nil {
+			err = errors.New(a.status.NotReady)
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", a.member.Admin, err))
 	}
 	return bad("no member answers; name one that runs with --admin HOST:PORT\n%w",
 		errors.Join(errs...))
