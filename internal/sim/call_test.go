@@ -17,6 +17,7 @@ type call struct {
 	place   *inSession // of a command in its session; nil without one
 	stale   bool       // a read that asks nobody
 	fresh   replica.Freshness
+	atLeast uint64 // index that a stale read waits for
 	relay   *relay
 	retry   bool // tried again when a change of leader has surely lost it (Propose, not Go)
 	result  node.Result

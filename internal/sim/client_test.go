@@ -24,6 +24,7 @@ type op struct {
 	tries, awaits   int // how often the command was sent, and which of these is waited for
 	began, endedAt  int64
 	floor           uint64 // what had been acknowledged when it began
+	atLeast         uint64 // index that a stale read must reflect
 	ended           bool
 	outcome         node.Outcome
 	result          node.Result
@@ -59,15 +60,16 @@ func (c *client) next() {
 	if c.stopped {
 		return
 	}
-	if pause := c.w.pause(); pause > 0 && !c.w.healed {
-		c.w.after(pause, c.next)
+	lull := c.w.pause()
+	if lull > 0 && !c.w.healed && !c.w.readsGoOn {
+		c.w.after(lull, c.next)
 		return
 	}
 	r, conf := c.w.rng.client, &c.w.plan.config
 	if c.host == 0 || r.IntN(20) == 0 {
 		c.host = c.w.someHost(r)
 	}
-	read := r.IntN(100) < conf.readPercent
+	read := r.IntN(100) < conf.readPercent || lull > 0
 	group := uint64(1 + r.IntN(conf.groups))
 	one := c.w.oracle.newOp(c.host, group, read, read && r.IntN(8) == 0)
 	if c.sessions != nil && !read {
@@ -144,6 +146,9 @@ func (o *oracle) newOp(host, group uint64, read, stale bool) *op {
 	o.open = append(o.open, one)
 	if read {
 		one.payload = []byte{one.key}
+		if stale && one.id%2 == 0 {
+			one.atLeast = one.floor
+		}
 		if conf.leases {
 			// Not drawn, so that a seed has the same plan with leases and without.
 			one.fresh = []replica.Freshness{{}, {Leased: true}, {Leased: true},
@@ -178,7 +183,7 @@ func (o *oracle) send(one *op, then func(*op)) {
 	}
 	one.process = p
 	c := &call{g: p.group(one.group), payload: one.payload, system: one.system, stale: one.stale,
-		fresh: one.fresh,
+		fresh: one.fresh, atLeast: one.atLeast,
 		retry: o.w.rng.client.IntN(2) == 0, done: done}
 	if one.place.session != 0 {
 		c.place, c.retry = new(one.place), true

@@ -150,7 +150,11 @@ func (w *world) injectCrash(f fault, h *host, r *rand.Rand) {
 	}
 	for _, h := range hosts {
 		h.crash(f.kind != faultKill && (f.kind != faultCrashSome || r.IntN(2) == 0))
-		h.start(f.lasts + time.Duration(r.Int64N(int64(100*time.Millisecond))))
+		away := time.Duration(r.Int64N(int64(100 * time.Millisecond)))
+		if f.kind != faultKill || r.IntN(2) == 0 { // else something starts it again at once
+			away += f.lasts
+		}
+		h.start(away)
 	}
 	switch f.kind {
 	case faultRecovery:

@@ -438,7 +438,8 @@ func (g *group) submit(c *call, read bool) {
 	case !read:
 		g.postCall(c)
 	case c.stale || g.w.is(readWithoutRound):
-		g.apply.put(applyTask{reads: []replica.ReadRound{{Reads: []replica.Read{c}}}})
+		g.apply.put(applyTask{reads: []replica.ReadRound{{Index: c.atLeast,
+			Reads: []replica.Read{c}}}})
 	default:
 		g.postRead(c)
 	}

@@ -24,6 +24,10 @@ func (o *oracle) checkAnswer(op *op) {
 			o.w.violated("linearizability", "a read of group %d on node %d answers from entry %d; "+
 				"entry %d was acknowledged before it began", op.group, op.host, op.result.Index, op.floor)
 		}
+		if op.result.Index < op.atLeast {
+			o.w.violated("linearizability", "a read of group %d on node %d that must reflect entry %d "+
+				"answers from entry %d", op.group, op.host, op.atLeast, op.result.Index)
+		}
 		want := g.cellAt(op.key, op.result.Index)
 		if !bytes.Equal(op.result.Answer, want) {
 			o.w.violated("linearizability", "a read of group %d on node %d at entry %d answers %x, "+

@@ -244,11 +244,13 @@ func (g *group) postRead(c *call) {
 	}
 }
 
-// lull has the clients do nothing for a while, so that groups come to rest.
+// lull has the clients do nothing for a while, so that groups come to rest; or only read, so that a
+// node that is cut off misses nothing, and may be elected.
 func (w *world) lull() {
-	if !w.plan.config.rests || w.healed {
+	if !w.plan.config.rests && !w.plan.config.leases || w.healed {
 		return
 	}
+	w.readsGoOn = !w.plan.config.rests || w.plan.config.leases && w.rng.client.IntN(2) == 0
 	timeout := w.plan.config.electionTime()
 	w.quietUntil = w.now + int64(w.between(2*timeout, 6*timeout))
 	w.after(w.between(4*timeout, 12*timeout), w.lull)

@@ -39,7 +39,7 @@ var sourceMutants = []sourceMutant{
 			"	r.reads.now = mono\n	r.proposeChange()\n"}}, "isolate,one way,clog,pause"},
 	{"promise to a leader forgotten over a restart", []edit{
 		{"internal/replica/replica.go", "	silence := config.ElectionTicks\n", "	silence := 0\n"}},
-		"kill,one way,partial"},
+		"partial"},
 	{"answer to another round of reads accepted", []edit{
 		{"internal/replica/reads.go",
 			"(state.RequestCtx) != r.round.id", "(state.RequestCtx) == 0"}},
@@ -65,8 +65,9 @@ var sourceMutants = []sourceMutant{
 	{"answers of sessions not kept", []edit{
 		{"internal/apply/stage.go", "	s.sessions.keep(session, c.Sequence, answer)\n", ""}},
 		"isolate,kill,clog"},
-	{"removed node owes its silence for ever", []edit{
-		{"internal/replica/replica.go", "		r.silence--\n", ""}}, "change,kill,move"},
+	{"removed node is needed and does not vote", []edit{
+		{"internal/replica/ready.go", "		r.keepCommit(out)\n", ""},
+		{"internal/replica/replica.go", "		r.silence--\n", ""}}, "change,kill"},
 }
 
 // TestSourceMutantsAreCaught builds the simulation anew for each mutant, which takes a while.

@@ -22,6 +22,7 @@ type world struct {
 	people     []*client
 	changes    []*change // by id, from 1
 	quietUntil int64     // clients do nothing before
+	readsGoOn  bool      // but read
 	healed     bool      // the faults are over
 	stats      stats
 }
