@@ -20,7 +20,9 @@ func (r *run) churn(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer a.close()
-	added, err := r.amidKills(ctx, "member", "add", a.address())
+	added, err := r.amidKills(ctx, func() *order {
+		return r.operator.start(ctx, "member", "add", a.address())
+	})
 	if err == nil {
 		err = r.votes(ctx, joins, true)
 	}
@@ -31,7 +33,9 @@ func (r *run) churn(ctx context.Context) (string, error) {
 	if leader, _ := r.cluster.leader(ctx); leader != nil && leader != joins && r.random.IntN(2) == 0 {
 		leaves = leader
 	}
-	removed, err := r.amidKills(ctx, "member", "remove", fmt.Sprint(leaves.id()))
+	removed, err := r.amidKills(ctx, func() *order {
+		return r.operator.start(ctx, "member", "remove", fmt.Sprint(leaves.id()))
+	})
 	if err == nil {
 		err = r.dismiss(ctx, leaves)
 	}
@@ -66,10 +70,10 @@ const killsMax = 3
 
 // amidKills gives a command until it is done and kills nodes in the middle. It returns how many
 // kills met a command that was under way.
-func (r *run) amidKills(ctx context.Context, words ...string) (met int, _ error) {
+func (r *run) amidKills(ctx context.Context, give func() *order) (met int, _ error) {
 	deadline := time.Now().Add(2 * commandMax)
 	for attempt := 0; ; attempt++ {
-		c := r.operator.start(ctx, words...)
+		c := give()
 		for met < killsMax && c.running() {
 			n, err := r.killAmid(ctx, c)
 			met += n

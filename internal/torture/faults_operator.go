@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// transferLeader gives the leadership to another node by command.
+// transferLeader gives the leadership to another node by command. Half of the time the old leader hears
+// late of it, and has to know by itself that it may not answer on its lease any more.
 func (r *run) transferLeader(ctx context.Context) (string, error) {
 	leader, term, err := r.cluster.awaitLeader(ctx)
 	if err != nil {
@@ -16,6 +17,15 @@ func (r *run) transferLeader(ctx context.Context) (string, error) {
 	to := leader
 	for to == leader {
 		to = r.some(1)[0]
+	}
+	late := ""
+	if r.random.IntN(2) == 0 {
+		delay := r.between(50*time.Millisecond, 200*time.Millisecond)
+		one := []int{leader.number}
+		for _, f := range r.cluster.network.between(r.sides(one), one) {
+			f.setDelay(delay, 0)
+		}
+		late = fmt.Sprintf(", which hears all %v late", round(delay))
 	}
 	began := time.Now()
 	c := r.operator.start(ctx, "transfer", strconv.FormatUint(to.id(), 10))
@@ -30,7 +40,7 @@ func (r *run) transferLeader(ctx context.Context) (string, error) {
 	if now, _ := r.cluster.leader(ctx); now != to {
 		return "", not("node %d does not lead any more", to.id())
 	}
-	return fmt.Sprintf("from node %d to node %d in %v", leader.id(), to.id(), round(took)), nil
+	return fmt.Sprintf("to node %d in %v from node %d%s", to.id(), round(took), leader.id(), late), nil
 }
 
 // drainLeader takes the leadership from a node by command and ends it with SIGTERM, as for

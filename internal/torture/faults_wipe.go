@@ -38,14 +38,15 @@ func (r *run) wipeOne(ctx context.Context) (string, error) {
 	}
 	noticed := time.Since(began)
 	r.awaitEnd(p, p.terminate())
-	if err := r.replace(ctx, p, words); err != nil {
+	kills, err := r.replace(ctx, p, words)
+	if err != nil {
 		if ctx.Err() == nil {
 			r.findings.violation("node %d is not replaced: %v", old, err)
 		}
 		return "", not("%v", err)
 	}
-	return fmt.Sprintf("node %d, refused after %v, replaced by node %d after %v", old, round(noticed),
-		p.id(), round(time.Since(began))), nil
+	return fmt.Sprintf("node %d, refused after %v, replaced by node %d after %v and %d kills", old,
+		round(noticed), p.id(), round(time.Since(began)), kills), nil
 }
 
 // members asks a node who the members of the first group are.
@@ -58,7 +59,7 @@ func (p *process) members(ctx context.Context) (m admin.Membership, _ error) {
 }
 
 // registered returns nil when the cluster knows the directories of all nodes: before that it could
-// not tell that one was wiped.
+// not tell that one was wiped. What it knows of a directory must never change.
 func (r *run) registered(ctx context.Context) error {
 	leader, _ := r.cluster.leader(ctx)
 	if leader == nil {
@@ -69,7 +70,16 @@ func (r *run) registered(ctx context.Context) error {
 		return err
 	}
 	for _, p := range r.cluster.nodes {
-		if found, _ := m.Find(p.id()); found == nil || found.Incarnation == 0 {
+		found, _ := m.Find(p.id())
+		if found == nil {
+			return fmt.Errorf("node %d is no member", p.id())
+		}
+		known := r.directories[p.id()]
+		if known != 0 && found.Incarnation != known {
+			r.findings.violation("the directory of node %d was known as %x, and now as %x", p.id(), known,
+				found.Incarnation)
+		}
+		if r.directories[p.id()] = found.Incarnation; found.Incarnation == 0 {
 			return fmt.Errorf("the directory of node %d is not registered", p.id())
 		}
 	}
@@ -125,18 +135,22 @@ func servesNobody(p *process) error {
 }
 
 // replace does what a refused node says: it starts a new one with an empty directory in its place,
-// and gives the command, until it is done.
-func (r *run) replace(ctx context.Context, p *process, words []string) error {
+// and gives the command, until it is done. Half of the time it kills nodes in the middle.
+func (r *run) replace(ctx context.Context, p *process, words []string) (kills int, _ error) {
 	a, err := r.newcomer(p)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer a.close()
 	for i, word := range words {
 		words[i] = strings.Replace(word, "="+p.admin, "="+a.address(), 1)
 	}
 	words = append(words, "--timeout", commandMax.String())
-	return within(ctx, commandMax, func() error { return r.operator.exec(ctx, words).err() })
+	give := func() *order { return r.operator.exec(ctx, words) }
+	if r.random.IntN(2) == 0 {
+		return r.amidKills(ctx, give)
+	}
+	return 0, within(ctx, commandMax, func() error { return give().err() })
 }
 
 // newcomer starts a node with a new id and an empty directory, which is to join; it is among the

@@ -92,7 +92,7 @@ func (s *keyspace) placesLocked(by user) []int {
 		exact[i] += shared
 	}
 	switch {
-	case by == anybody:
+	case by == anybody, by == reading:
 		return order
 	case by == watching:
 		return exact
@@ -109,6 +109,7 @@ const (
 	anybody   user = iota // all but exact keys
 	inSession             // all keys
 	watching              // exact keys, to read them
+	reading               // the others, to read them
 )
 
 // take begins an operation of a client: it draws a key, a kind and a value. ok is false when
@@ -122,7 +123,7 @@ func (s *keyspace) take(by user) (k *key, o operation, ok bool) {
 			k = s.freshLocked(i)
 			s.mu.active[i] = k
 		}
-		write := by != watching && s.mu.random.IntN(2) == 0 && k.unknown+k.writing < unknownMax
+		write := by < watching && s.mu.random.IntN(2) == 0 && k.unknown+k.writing < unknownMax
 		if k.underway >= concurrentMax && by != watching { // those are not for porcupine
 			continue
 		}

@@ -43,14 +43,16 @@ type run struct {
 	keys     *keyspace
 	findings *findings
 
-	happened   map[string]int // faults seen to happen, by name
-	compared   bool           // the histories end with reads of every key from every node
-	kills      []int64        // when nodes were killed
-	outlived   int            // writes in sessions that were under way at a kill
-	levels     string         // what was read at which level
-	failovers  []time.Duration
-	recoveries []time.Duration
-	faulted    time.Duration // how long the faults went on, with the clients at work
+	happened map[string]int // faults seen to happen, by name
+	compared bool           // the histories end with reads of every key from every node
+	kills    []int64        // when nodes were killed
+
+	directories map[uint64]uint64 // incarnations by id, as the cluster knew them last
+	outlived    int               // writes in sessions that were under way at a kill
+	levels      string            // what was read at which level
+	failovers   []time.Duration
+	recoveries  []time.Duration
+	faulted     time.Duration // how long the faults went on, with the clients at work
 }
 
 // Run tortures a cluster. It returns when all processes have ended and nothing is mounted any more;
@@ -62,7 +64,7 @@ func Run(ctx context.Context, o Options) (Verdict, error) {
 	}
 	r := &run{options: o, random: rand.New(rand.NewPCG(o.Seed, 1)), clock: clock{time.Now()},
 		keys: newKeyspace(rand.New(rand.NewPCG(o.Seed, 2))), findings: &findings{},
-		happened: map[string]int{}}
+		happened: map[string]int{}, directories: map[uint64]uint64{}}
 	var err error
 	r.cluster, err = newCluster(o.Dir, o.Program, o.Nodes, r.random, r.findings)
 	if err != nil {

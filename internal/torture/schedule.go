@@ -146,6 +146,7 @@ func (r *run) recovered(ctx context.Context, healed int64) (time.Duration, error
 	took := max(write, time.Duration(ready-healed))
 	if err == nil {
 		r.recoveries = append(r.recoveries, took)
+		_ = r.registered(ctx) // it notes what must not be; the rest comes with time
 	}
 	return took, err
 }

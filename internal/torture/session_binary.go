@@ -28,6 +28,7 @@ const sessionTimeout = 2 * settleTime
 type binarySession struct {
 	client   *client.Client
 	session  *client.Session // which others use at the same time; nil = it only reads
+	levels   []level         // of the reads of a watcher
 	random   *rand.Rand
 	newest   *atomic.Int64 // the newest index that any client knows of
 	findings *findings
@@ -83,7 +84,7 @@ func (s *binarySession) write(command []byte) (client.Result, error) {
 func (s *binarySession) read(o *operation, query []byte) (client.Result, error) {
 	limit, asked := operationTimeout, client.Linearizable
 	if o.Level = levels[s.random.IntN(2)]; s.session == nil {
-		o.Level = levels[s.random.IntN(len(levels))]
+		o.Level = s.levels[s.random.IntN(len(s.levels))]
 		limit = watchTimeout + rand.N(operationTimeout)
 	}
 	switch o.Level {

@@ -15,12 +15,12 @@ import (
 const (
 	clientsPerNode = 3
 	sessionUsers   = 2 // of each session, at the same time
-	watcherUsers   = 3 // of each client that watches a node
+	watcherUsers   = 4 // of each client that watches a node
 	// pace is the time between the beginnings of two operations of a client, if they are so fast:
 	// the machine has the faults to carry, too.
 	pace = 8 * time.Millisecond
 	// watchPause is how long a watcher rests on average.
-	watchPause = 40 * time.Millisecond
+	watchPause = 25 * time.Millisecond
 	// pauseRefused is how long a client rests after an operation that was refused.
 	pauseRefused = 20 * time.Millisecond
 	rotateEvery  = 3 * time.Second
@@ -101,10 +101,16 @@ func (w *workload) startWatcher(ctx context.Context, p *process) error {
 		return err
 	}
 	w.shared = append(w.shared, near)
+	// A node that is cut off keeps those waiting who need others, and must not keep the rest.
+	watcherLevels := [watcherUsers][]level{{leased}, {leased}, {staleLevel, localLevel}, levels}
 	for i := range watcherUsers {
+		by := watching
+		if i < 2 { // who writes in sessions asks the leader, and waits for it while it is cut off
+			by = reading
+		}
 		s := &binarySession{client: near, newest: &w.newest, findings: w.findings,
-			random: rand.New(rand.NewPCG(uint64(p.number), uint64(6+i)))}
-		w.clients.Go(func() { w.run(ctx, watcherNumber+watcherUsers*p.number+i, s, watching) })
+			levels: watcherLevels[i], random: rand.New(rand.NewPCG(uint64(p.number), uint64(6+i)))}
+		w.clients.Go(func() { w.run(ctx, watcherNumber+watcherUsers*p.number+i, s, by) })
 	}
 	return nil
 }
@@ -149,7 +155,7 @@ func (w *workload) run(ctx context.Context, number int, s session, by user) {
 		if o.Outcome == notApplied {
 			sleep(ctx, pauseRefused)
 		}
-		if by == watching {
+		if by >= watching {
 			sleep(ctx, rand.N(2*watchPause))
 		}
 		sleep(ctx, pace-time.Since(begin))
