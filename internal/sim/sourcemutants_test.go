@@ -65,6 +65,14 @@ var sourceMutants = []sourceMutant{
 	{"answers of sessions not kept", []edit{
 		{"internal/apply/stage.go", "	s.sessions.keep(session, c.Sequence, answer)\n", ""}},
 		"isolate,kill,clog"},
+	{"transfer ends well whoever leads", []edit{
+		{"internal/replica/transfer.go",
+			"		end.Err = fmt.Errorf(\"%w: node %d leads\", ErrTransferFailed, leader)", ""}},
+		"move,isolate,kill"},
+	{"leader that is removed goes on", []edit{
+		{"internal/replica/replica.go", "StepDownOnRemoval:           true",
+			"StepDownOnRemoval:           false"},
+		{"internal/replica/members.go", "!votes {", "!votes && false {"}}, "change,kill"},
 	{"removed node is needed and does not vote", []edit{
 		{"internal/replica/ready.go", "		r.keepCommit(out)\n", ""},
 		{"internal/replica/replica.go", "		r.silence--\n", ""}}, "change,kill"},
