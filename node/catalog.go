@@ -245,6 +245,9 @@ func (n *Node) startCreated(created apply.CreatedGroup) error {
 		return errors.New("node: Options.Machines is not set")
 	}
 	machine, err := n.options.Machines(created.ID)
+	if err == nil && machine == nil {
+		err = errors.New("nil: want a state machine")
+	}
 	if err != nil {
 		return fmt.Errorf("node: state machine of group %d: %w", created.ID, err)
 	}

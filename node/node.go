@@ -166,8 +166,13 @@ func (n *Node) openTransport() error {
 
 // StartGroup starts a group with its state machine. A group that is new to this node's log begins
 // with the members of the options as its voters. The machine must be in its initial state, and
-// belongs to the node from now on.
+// belongs to the node from now on. Calls before the group has begun, which can need the other
+// members, end with ErrNoLeader at once; [Group.Ready] tells when it serves.
 func (n *Node) StartGroup(id uint64, machine statemachine.Machine) (*Group, error) {
+	if machine == nil {
+		return nil, fmt.Errorf("node %d: start group %d: machine = nil: want a state machine",
+			n.options.ID, id)
+	}
 	g := n.newGroup(id, machine)
 	if err := n.startNew(g); err != nil {
 		return nil, err

@@ -501,6 +501,20 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// A group without a state machine would fail at its first command, on every node.
+func TestGroupNeedsAMachine(t *testing.T) {
+	c := newTestCluster(t, 1, func(o *node.Options) {
+		o.Machines = func(uint64) (statemachine.Machine, error) { return nil, nil }
+	})
+	c.ready()
+	if _, err := c.nodes[1].StartGroup(2, nil); err == nil {
+		t.Error("a group starts with no machine")
+	}
+	if err := c.nodes[1].CreateGroup(background(t), 3); err == nil || c.nodes[1].Group(3) != nil {
+		t.Errorf("a group is created with no machine: %v", err)
+	}
+}
+
 func TestDrainHandsLeadershipsOver(t *testing.T) {
 	c := newTestCluster(t, 3, nil)
 	c.ready()

@@ -32,8 +32,8 @@ type Session struct {
 	closed bool
 }
 
-// OpenSession opens a session of the group. It asks again until the session is open or ctx ends; a
-// session that was opened without the answer arriving here expires by itself.
+// OpenSession opens a session of the group. It asks again while the outcome is not known, until ctx
+// ends; a session that was opened without the answer arriving here expires by itself.
 func (g *Group) OpenSession(ctx context.Context) (*Session, error) {
 	result, err := g.proposeSystem(ctx, apply.OpenSession())
 	if err != nil {
