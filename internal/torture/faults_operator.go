@@ -7,9 +7,22 @@ import (
 	"time"
 )
 
-// transferLeader gives the leadership to another node by command. Half of the time the old leader hears
-// late of it, and has to know by itself that it may not answer on its lease any more.
-func (r *run) transferLeader(ctx context.Context) (string, error) {
+// transferLeader gives the leadership to another node by command. Half of the time it does so several
+// times, and the old leader hears late of it: it has to know by itself that its lease is over.
+func (r *run) transferLeader(ctx context.Context) (detail string, err error) {
+	if r.random.IntN(2) == 0 {
+		return r.transferOnce(ctx, 0)
+	}
+	delay := r.between(electionTimeout/5, electionTimeout/3) // less than a lease
+	for range 4 {
+		if detail, err = r.transferOnce(ctx, delay); err != nil {
+			return "", err
+		}
+	}
+	return fmt.Sprintf("four times, last %s, which heard all %v late", detail, round(delay)), nil
+}
+
+func (r *run) transferOnce(ctx context.Context, delay time.Duration) (string, error) {
 	leader, term, err := r.cluster.awaitLeader(ctx)
 	if err != nil {
 		return "", err
@@ -18,21 +31,20 @@ func (r *run) transferLeader(ctx context.Context) (string, error) {
 	for to == leader {
 		to = r.some(1)[0]
 	}
-	late := ""
-	if r.random.IntN(2) == 0 {
-		delay := r.between(50*time.Millisecond, 200*time.Millisecond)
-		one := []int{leader.number}
-		for _, f := range r.cluster.network.between(r.sides(one), one) {
-			f.setDelay(delay, 0)
-		}
-		late = fmt.Sprintf(", which hears all %v late", round(delay))
+	one := []int{leader.number}
+	late := r.cluster.network.between(r.sides(one), one)
+	for _, f := range late {
+		f.setDelay(delay, 0)
 	}
 	began := time.Now()
-	c := r.operator.start(ctx, "transfer", strconv.FormatUint(to.id(), 10))
-	if err := c.err(); err != nil {
+	err = r.operator.start(ctx, "transfer", strconv.FormatUint(to.id(), 10)).err()
+	took := time.Since(began)
+	for _, f := range late {
+		f.setDelay(0, 0)
+	}
+	if err != nil {
 		return "", not("%v", err)
 	}
-	took := time.Since(began)
 	if s, err := to.status(ctx); err == nil && s.Term <= term {
 		r.findings.violation("a transfer to node %d is done, which is in term %d as before", to.id(),
 			s.Term)
@@ -40,7 +52,7 @@ func (r *run) transferLeader(ctx context.Context) (string, error) {
 	if now, _ := r.cluster.leader(ctx); now != to {
 		return "", not("node %d does not lead any more", to.id())
 	}
-	return fmt.Sprintf("to node %d in %v from node %d%s", to.id(), round(took), leader.id(), late), nil
+	return fmt.Sprintf("to node %d in %v from node %d", to.id(), round(took), leader.id()), nil
 }
 
 // drainLeader takes the leadership from a node by command and ends it with SIGTERM, as for

@@ -99,7 +99,7 @@ func (r *run) torture(ctx context.Context) error {
 	if err := within(ctx, 10*time.Second, c.checkBypass); err != nil {
 		return err
 	}
-	w, err := startWorkload(c, r.clock, r.keys, r.findings)
+	w, err := startWorkload(ctx, c, r.clock, r.keys, r.findings)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ const sessionTimeout = 2 * settleTime
 // binarySession writes in a session of package client, which repeats a write until its outcome is
 // known, and reads; without a session it watches one node.
 type binarySession struct {
+	run      context.Context // of the run, which may be ended early
 	client   *client.Client
 	session  *client.Session // which others use at the same time; nil = it only reads
 	levels   []level         // of the reads of a watcher
@@ -70,10 +71,10 @@ func (s *binarySession) do(o *operation, words []string) (reply, outcome, string
 
 // write has a command applied exactly once. Whatever happens meanwhile, it is done in the end.
 func (s *binarySession) write(command []byte) (client.Result, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), sessionTimeout)
+	ctx, cancel := context.WithTimeout(s.run, sessionTimeout)
 	defer cancel()
 	result, err := s.session.Do(ctx, command)
-	if err != nil {
+	if err != nil && s.run.Err() == nil {
 		s.findings.violation("a write in a session has no answer within %v: %v", sessionTimeout, err)
 	}
 	return result, err

@@ -31,6 +31,7 @@ const watcherNumber = 1000
 
 // workload is the clients.
 type workload struct {
+	whole    context.Context // of the run, which may be ended early
 	clock    clock
 	keys     *keyspace
 	findings *findings
@@ -43,9 +44,11 @@ type workload struct {
 // startWorkload starts clients, half of them with RESP and half with sessions of the binary protocol,
 // two for each place, one that pipelines and one that only reads there, and two that repeat old
 // writes.
-func startWorkload(c *cluster, clk clock, keys *keyspace, f *findings) (*workload, error) {
+func startWorkload(run context.Context, c *cluster, clk clock, keys *keyspace, f *findings) (
+	*workload, error,
+) {
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &workload{clock: clk, keys: keys, findings: f, stop: cancel}
+	w := &workload{whole: run, clock: clk, keys: keys, findings: f, stop: cancel}
 	if err := w.open(c.places); err != nil {
 		w.end()
 		return nil, err
@@ -87,7 +90,7 @@ func (w *workload) startSession(ctx context.Context, number int, through *client
 		return fmt.Errorf("open a session: %w", err)
 	}
 	for i := range sessionUsers {
-		s := &binarySession{client: through, session: opened, newest: &w.newest,
+		s := &binarySession{run: w.whole, client: through, session: opened, newest: &w.newest,
 			findings: w.findings, random: rand.New(rand.NewPCG(uint64(number), uint64(i)))}
 		w.clients.Go(func() { w.run(ctx, number*sessionUsers+i, s, inSession) })
 	}
@@ -102,13 +105,14 @@ func (w *workload) startWatcher(ctx context.Context, p *process) error {
 	}
 	w.shared = append(w.shared, near)
 	// A node that is cut off keeps those waiting who need others, and must not keep the rest.
-	watcherLevels := [watcherUsers][]level{{leased}, {leased}, {staleLevel, localLevel}, levels}
+	watcherLevels := [watcherUsers][]level{{leased}, {leased}, {staleLevel, localLevel, atLeast},
+		levels}
 	for i := range watcherUsers {
 		by := watching
 		if i < 2 { // who writes in sessions asks the leader, and waits for it while it is cut off
 			by = reading
 		}
-		s := &binarySession{client: near, newest: &w.newest, findings: w.findings,
+		s := &binarySession{run: w.whole, client: near, newest: &w.newest, findings: w.findings,
 			levels: watcherLevels[i], random: rand.New(rand.NewPCG(uint64(p.number), uint64(6+i)))}
 		w.clients.Go(func() { w.run(ctx, watcherNumber+watcherUsers*p.number+i, s, by) })
 	}
