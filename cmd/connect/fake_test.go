@@ -191,7 +191,9 @@ func isIn(m *admin.Membership, id uint64) bool {
 func (n *fakeNode) status(group uint64) admin.Status {
 	s := admin.Status{Cluster: n.fake.cluster, Self: n.self, State: n.state, NotReady: n.reason}
 	for id, m := range n.memberships() {
-		s.Summary.Groups++
+		if n.own == nil {
+			s.Summary.Groups++
+		}
 		if group != 0 && group != id {
 			continue
 		}

@@ -30,10 +30,10 @@ func (a *answer) group(id uint64) *admin.Group {
 	return &a.status.Groups[i]
 }
 
-// isOut reports whether it is from a node that is no member any more.
+// isOut reports whether it is from a node that is no member of any group any more.
 func (a *answer) isOut() bool {
-	return a.status != nil &&
-		(a.status.State == admin.StateRemoved || a.status.State == admin.StateRefused)
+	return a.status != nil && (a.status.State == admin.StateRefused ||
+		a.status.State == admin.StateRemoved && a.status.Summary.Groups == 0)
 }
 
 // survey asks every member that it knows or learns of for its status with one group.
