@@ -59,6 +59,7 @@ type group struct {
 	lone          int    // rounds without a leader
 	transfer      uint64 // to whom one is under way that the operator asked for, 0 = none
 	transferTicks int
+	transferTerm  uint64 // in which it began
 
 	handedIndex    uint64               // up to where entries were handed out to be applied
 	checkedMembers uint64               // handedIndex as of the last look at the members
