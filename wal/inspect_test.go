@@ -423,3 +423,33 @@ func TestInspectTorn(t *testing.T) {
 		t.Errorf("torn is %+v, the last frame %+v", r.Torn, last)
 	}
 }
+
+// A segment that nobody needs any more is written over while it is read: what its reader finds there
+// is not shown as damage.
+func TestInspectShowsNoDamageInASegmentThatWent(t *testing.T) {
+	o := testOptions(vfs.NewMem())
+	l := open(t, o)
+	appendEach(t, l, 1, 1, 200, 1, 300)
+	before := len(segmentNames(t, o))
+	went := false
+	_, err := wal.Inspect(wal.InspectOptions{FS: o.FS, Dir: o.Dir, Visit: func(f *wal.Frame) error {
+		if !went {
+			went = true
+			if err := l.Compact(1, 199); err != nil {
+				return err
+			}
+			appendEach(t, l, 1, 201, 300, 1, 300)
+		}
+		if f.Condition == wal.FrameDamaged {
+			t.Errorf("shown as damaged: %s at %d: %s", f.File, f.Offset, f.Problem)
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := len(segmentNames(t, o)); after >= before {
+		t.Errorf("%d segments, %d before the compaction: none went", after, before)
+	}
+	closeLog(t, l)
+}

@@ -1,6 +1,12 @@
 package wal
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
 
 // observe sees a frame on its way into its group.
 func (n *inspection) observe(h *header, payload []byte, places []location, s *segment,
@@ -29,6 +35,9 @@ func (n *inspection) observe(h *header, payload []byte, places []location, s *se
 	}
 	f := frameOf(h, segmentName(s.id), offset)
 	if own != nil {
+		if went, err := n.went(own); went || err != nil {
+			return err
+		}
 		f.Condition, f.Problem = FrameDamaged, own.describe()
 	} else {
 		f.Entries = entriesIn(h, payload, places, offset)
@@ -48,13 +57,34 @@ func (n *inspection) tellRegions(own *lostRegion) error {
 		if r == own || n.visit == nil {
 			continue
 		}
-		err := n.visit(&Frame{File: r.file, Offset: r.offset, Sequence: r.firstLost,
+		went, err := n.went(r)
+		if err != nil {
+			return err
+		}
+		if went {
+			continue
+		}
+		err = n.visit(&Frame{File: r.file, Offset: r.offset, Sequence: r.firstLost,
 			Condition: FrameDamaged, Problem: r.describe()})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// went reports whether the segment of a region is no part of the log any more. A running log gives the
+// file of a segment that nobody needs another name before it writes over it, so what was read there
+// may be of the file's next use.
+func (n *inspection) went(r *lostRegion) (bool, error) {
+	f, err := n.log.o.FS.OpenFile(filepath.Join(n.log.o.Dir, r.file), os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("wal: %w", err)
+	}
+	return false, f.Close()
 }
 
 // frameOf describes a frame by its header.
