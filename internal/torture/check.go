@@ -19,7 +19,7 @@ const (
 func checkHistories(keys []*key, ended bool, dir string, f *findings) {
 	deadline := time.Now().Add(checkAllTime)
 	for _, k := range keys {
-		if k.exact { // checkLevels judges it
+		if k.exact || k.beacon { // checkLevels judges it
 			checkCounter(k, ended, f)
 			continue
 		}

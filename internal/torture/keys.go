@@ -18,6 +18,7 @@ const (
 	registersCount = 4
 	countersCount  = 2
 	exactCount     = 2
+	beaconCount    = 1
 )
 
 // key is a register, which is set and read, or a counter, which is incremented and read.
@@ -25,6 +26,7 @@ type key struct {
 	name    string
 	counter bool
 	exact   bool // a counter that only sessions use
+	beacon  bool // a counter that only beacons use, of whose writes any number may be unknown
 
 	// The keyspace's mutex guards the rest.
 	history  []operation
@@ -35,14 +37,14 @@ type key struct {
 }
 
 func (k *key) full() bool {
-	return len(k.history)+k.underway >= operationsMax || k.unknown >= unknownMax
+	return len(k.history)+k.underway >= operationsMax || k.unknown >= unknownMax && !k.beacon
 }
 
 // keyspace holds all keys of a run. Its methods may be called from any goroutine.
 type keyspace struct {
 	mu struct {
 		sync.Mutex
-		active, retired []*key // of active, the last exactCount are exact
+		active, retired []*key // of active, exact ones and a beacon come last
 		made            int
 		random          *rand.Rand
 		outcomes        map[outcome]int
@@ -65,7 +67,7 @@ func (s *keyspace) rotate() {
 	defer s.mu.Unlock()
 	s.mu.retired = append(s.mu.retired, s.mu.active...)
 	s.mu.active = nil
-	for i := range registersCount + countersCount + exactCount {
+	for i := range registersCount + countersCount + exactCount + beaconCount {
 		s.mu.active = append(s.mu.active, s.freshLocked(i))
 	}
 }
@@ -78,6 +80,8 @@ func (s *keyspace) freshLocked(i int) *key {
 		return &key{name: fmt.Sprintf("r%d", s.mu.made)}
 	case i < registersCount+countersCount:
 		return &key{name: fmt.Sprintf("c%d", s.mu.made), counter: true}
+	case i >= registersCount+countersCount+exactCount:
+		return &key{name: fmt.Sprintf("b%d", s.mu.made), counter: true, beacon: true}
 	}
 	return &key{name: fmt.Sprintf("e%d", s.mu.made), counter: true, exact: true}
 }
@@ -91,7 +95,10 @@ func (s *keyspace) placesLocked(by user) []int {
 	for i := range exact {
 		exact[i] += shared
 	}
+	const beacon = shared + exactCount
 	switch {
+	case by == beaming, by == reading && s.mu.random.IntN(2) == 0:
+		return []int{beacon}
 	case by == anybody, by == reading:
 		return order
 	case by == watching:
@@ -110,6 +117,7 @@ const (
 	inSession             // all keys
 	watching              // exact keys, to read them
 	reading               // the others, to read them
+	beaming               // beacons, to increment them
 )
 
 // take begins an operation of a client: it draws a key, a kind and a value. ok is false when
@@ -123,8 +131,10 @@ func (s *keyspace) take(by user) (k *key, o operation, ok bool) {
 			k = s.freshLocked(i)
 			s.mu.active[i] = k
 		}
-		write := by < watching && s.mu.random.IntN(2) == 0 && k.unknown+k.writing < unknownMax
-		if k.underway >= concurrentMax && by != watching { // those are not for porcupine
+		free := k.exact || k.beacon // of the limits of porcupine, which does not judge it
+		write := by == beaming ||
+			by < watching && s.mu.random.IntN(2) == 0 && k.unknown+k.writing < unknownMax
+		if k.underway >= concurrentMax && !free {
 			continue
 		}
 		o = operation{Key: k.name, Kind: get}
@@ -156,11 +166,14 @@ func (s *keyspace) give(k *key, o operation) {
 			k.unknown++
 			o.Return = never
 		case applied:
+			if k.beacon {
+				break // they come by other ways than what waits for service looks at
+			}
 			s.mu.acknowledged = append(s.mu.acknowledged, o.Return)
 			s.mu.calls = append(s.mu.calls, o.Call)
 		}
 	}
-	if o.Via != viaWatcher { // some of its reads are answered whatever is broken
+	if o.Via != viaWatcher && o.Via != viaBeacon { // some of its reads are answered whatever is broken
 		s.mu.outcomes[o.Outcome]++
 	}
 	k.history = append(k.history, o)

@@ -28,7 +28,7 @@ func (l level) weak() bool { return l == staleLevel || l == localLevel || l == a
 
 // Reads of every level are judged on the keys that are counters of sessions alone: since each
 // increment is applied once and its answer is its place in their order, the value of a read says
-// exactly which of them it reflects. All times are of one machine, on which clocks run at one
+// exactly which of them it reflects; a beacon may be further than what was acknowledged. All times are of one machine, on which clocks run at one
 // speed, and begin before the node learns of the read, so nothing is allowed for.
 
 // point is an increment, or several, with what must be seen from then on.
@@ -96,8 +96,9 @@ func newCourse(k *key) *course {
 		case o.Outcome != applied:
 		case o.write():
 			c.times = append(c.times, point{o.Return, n})
-			c.indices = append(c.indices, point{o.Index, n})
-			c.calls[n] = o.Call
+			if c.calls[n] = o.Call; o.Index > 0 {
+				c.indices = append(c.indices, point{o.Index, n})
+			}
 		case !o.Level.weak():
 			c.seen = append(c.seen, point{o.Return, n})
 		}
@@ -109,7 +110,7 @@ func newCourse(k *key) *course {
 // fresh is the least value that something linearizable that began at a time must find.
 func (c *course) fresh(call int64) int64 { return max(before(c.times, call), before(c.seen, call)) }
 
-// check judges a counter that only sessions increment.
+// check judges a counter that only sessions or only beacons increment.
 func (c *levelCheck) check(k *key) {
 	went := newCourse(k)
 	for _, o := range k.history {
@@ -181,7 +182,7 @@ const levelReadsMin = 20
 func checkLevels(keys []*key, f *findings) string {
 	c := newLevelCheck(keys, f)
 	for _, k := range keys {
-		if k.exact {
+		if k.exact || k.beacon {
 			c.check(k)
 		}
 	}

@@ -17,6 +17,7 @@ const watchTimeout = 50 * time.Millisecond
 const (
 	viaSession = "session"
 	viaWatcher = "watcher"
+	viaBeacon  = "beacon"
 )
 
 // sessionTimeout is after how long a write in a session must have an outcome. Nothing is broken for

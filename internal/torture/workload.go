@@ -15,6 +15,7 @@ import (
 const (
 	clientsPerNode = 3
 	sessionUsers   = 2 // of each session, at the same time
+	beaconUsers    = 4 // of the same
 	watcherUsers   = 4 // of each client that watches a node
 	// pace is the time between the beginnings of two operations of a client, if they are so fast:
 	// the machine has the faults to carry, too.
@@ -26,8 +27,11 @@ const (
 	rotateEvery  = 3 * time.Second
 )
 
-// watcherNumber is the number of the first client that watches a node.
-const watcherNumber = 1000
+// These are the numbers of the first clients that watch a node, and that are its beacons.
+const (
+	watcherNumber = 1000
+	beaconNumber  = 2000
+)
 
 // workload is the clients.
 type workload struct {
@@ -97,7 +101,8 @@ func (w *workload) startSession(ctx context.Context, number int, through *client
 	return nil
 }
 
-// startWatcher starts those who share a client that reads from one place alone, whoever has it.
+// startWatcher starts those who share a client that begins everything at one place, whoever has it:
+// watchers, which read, and beacons.
 func (w *workload) startWatcher(ctx context.Context, p *process) error {
 	near, err := client.Open(client.Options{Addresses: []string{p.client}})
 	if err != nil {
@@ -115,6 +120,10 @@ func (w *workload) startWatcher(ctx context.Context, p *process) error {
 		s := &binarySession{run: w.whole, client: near, newest: &w.newest, findings: w.findings,
 			levels: watcherLevels[i], random: rand.New(rand.NewPCG(uint64(p.number), uint64(6+i)))}
 		w.clients.Go(func() { w.run(ctx, watcherNumber+watcherUsers*p.number+i, s, by) })
+	}
+	for i := range beaconUsers {
+		s := &beacon{client: near, patience: time.Duration(1+i) * watchTimeout}
+		w.clients.Go(func() { w.run(ctx, beaconNumber+beaconUsers*p.number+i, s, beaming) })
 	}
 	return nil
 }

@@ -1,0 +1,39 @@
+package torture
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/connectraft/connect/client"
+)
+
+// beacon increments a counter through one node and waits for the answer a moment only. So something is
+// acknowledged as soon as there is a new leader, when all others still wait for an old one, which
+// must not answer from its past. How many increments are unknown does not matter.
+type beacon struct {
+	client   *client.Client
+	patience time.Duration
+}
+
+func (b *beacon) via() string { return viaBeacon }
+func (b *beacon) close()      {} // the workload closes the client
+
+func (b *beacon) do(o *operation, words []string) (reply, outcome, string) {
+	ctx, cancel := context.WithTimeout(context.Background(), b.patience)
+	defer cancel()
+	// A fresh Group asks the node itself, which passes the command on, and not the old leader.
+	result, err := b.client.Group(1).Write(ctx, client.Command(words[0], words[1:]...))
+	switch {
+	case errors.Is(err, client.ErrUnknown):
+		return reply{}, unknown, err.Error()
+	case err != nil:
+		return reply{}, notApplied, err.Error()
+	}
+	o.Index = int64(result.Index)
+	r, err := parseReply(result.Answer)
+	if err != nil {
+		return reply{failed: err.Error()}, applied, err.Error()
+	}
+	return r, applied, r.failed
+}
