@@ -12,12 +12,18 @@ import (
 // What node does about members beside the core: the twin of node/membership.go and of those parts of
 // node/identity.go and node/roster.go by which a node learns that it was removed.
 
-// voters is the membership that every group begins with (Group.firstVoters).
-func (w *world) voters() *pb.ConfState {
+// first is the membership that every group begins with.
+func (w *world) first() *pb.ConfState {
 	state := &pb.ConfState{}
 	for id := range w.plan.config.replicas {
 		state.Voters = append(state.Voters, uint64(id+1))
 	}
+	return state
+}
+
+// voters is what the nodes take for that (Group.firstVoters).
+func (w *world) voters() *pb.ConfState {
+	state := w.first()
 	if w.is(smallQuorum) && len(state.Voters)%2 == 0 {
 		state.Voters = state.Voters[1:]
 	}

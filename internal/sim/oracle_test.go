@@ -87,9 +87,9 @@ func newOracle(w *world, groups int) *oracle {
 			places: map[place]matched{}, data: map[place]payload{}, machine: newMachine(),
 			cells: map[byte][]past{}, used: map[uint64]bool{}}
 		g.stage = apply.New(reference{g.machine, g})
-		g.stage.Begin(apply.Position{Index: firstIndex - 1, Term: 1, Members: w.voters()}, nil)
-		g.configs = []configuration{{firstIndex - 1, w.voters(), g.stage.Directory()}}
-		for _, id := range w.voters().GetVoters() {
+		g.stage.Begin(apply.Position{Index: firstIndex - 1, Term: 1, Members: w.first()}, nil)
+		g.configs = []configuration{{firstIndex - 1, w.first(), g.stage.Directory()}}
+		for _, id := range w.first().GetVoters() {
 			g.used[id] = true
 		}
 		o.groups = append(o.groups, g)
