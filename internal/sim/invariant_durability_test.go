@@ -108,6 +108,11 @@ func (h *host) checkKept(group uint64, promised, found *logView, damage *wal.Dam
 		}
 		return
 	}
+	if h.misread {
+		// What nothing later in the log confirms cannot be told from a torn write (docs of package
+		// wal): misread while the log is opened, it is taken for one. The node counts as weak.
+		return
+	}
 	was, is := promised.state, found.state
 	if is.Term < was.Term || is.Term == was.Term && was.Vote != 0 && is.Vote != was.Vote {
 		h.w.violated("durability", "node %d, group %d: term %d and vote %d after a restart, were %d "+
