@@ -39,6 +39,14 @@ func edges() []edge {
 		{"cmd/connect", "client", "the command line talks to a cluster like any client"},
 
 		{"internal/torture", "client", "half of the clients under torture use the one that users have"},
+		{"internal/torture", "internal/admin", "what it asks an operator's port for"},
+		{"internal/torture", "internal/wire", "it sends what a lost client would send again"},
+		{"internal/torture", "internal/children", "no node outlives the run"},
+		{"internal/proctest", "internal/children", "no node outlives its test"},
+		{"internal/torture", "internal/admin", "who the members are is asked as the command line does"},
+		{"internal/torture", "internal/wire", "a client sends again what package client would not"},
+		{"internal/torture", "internal/children", "nodes end with the torture"},
+		{"internal/proctest", "internal/children", "nodes end with a test that is killed"},
 		{"internal/cmd/torture", "internal/torture", "a program is made of its package"},
 
 		{"example/counter", "server", "an example is a complete program"},
