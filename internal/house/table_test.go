@@ -8,8 +8,8 @@ type edge struct{ from, to, reason string }
 // against it.
 //
 // At the bottom, without a line of their own, are the packages that import nothing of the module:
-// statemachine, config, snap, transport, internal/admin, internal/replica, internal/vfs and
-// internal/wire.
+// statemachine, config, snap, transport, internal/admin, internal/children, internal/replica,
+// internal/vfs and internal/wire.
 func edges() []edge {
 	return []edge{
 		{"wal", "internal/vfs", "the log is tested on a file system that crashes on purpose"},
