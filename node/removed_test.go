@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/connectraft/connect/node"
+	"github.com/connectraft/connect/transport"
 )
 
 // A node that is removed ends what it has taken, because nobody answers it and it applies nothing any
@@ -66,6 +67,15 @@ func TestRemovedNodeCallsNoChangeDone(t *testing.T) {
 	stays := away%4 + 1
 	five := c.join(5)
 	c.change(stays, node.Change{Learn: []node.Member{five}})
+	c.within("the members have let go of it: until then it could ask them", func() bool {
+		for _, id := range []uint64{stays, stays%4 + 1, 5} {
+			isAway := func(p transport.PeerStats) bool { return p.ID == away }
+			if id != away && id != leader && slices.ContainsFunc(c.nodes[id].Peers(), isAway) {
+				return false
+			}
+		}
+		return true
+	})
 	for name, remove := range map[string][]uint64{"another": {5}, "another and itself": {5, away}} {
 		now, err := gone.Change(background(t), node.Change{Remove: remove}, nil)
 		if !errors.Is(err, node.ErrRemoved) {
