@@ -13,5 +13,5 @@
 //
 // -sim.seconds is the virtual length of the phase with faults, -sim.faults the kinds of faults to
 // run with three nodes ("wipe,kill,change"), -sim.traces where the traces of failures go. -sim.brief
-// names violations only, and -sim.sources runs the mutants of the product's own code.
+// names violations only.
 package sim

@@ -21,7 +21,6 @@ type settings struct {
 	faults  *string
 	brief   *bool
 	first   *bool
-	sources *bool
 }
 
 var flags = settings{
@@ -30,10 +29,9 @@ var flags = settings{
 	seconds: flag.Int("sim.seconds", 20, "virtual seconds with faults"),
 	faults: flag.String("sim.faults", "", "kinds of faults, separated by commas, for three nodes; "+
 		"default is a draw of all for one to seven"),
-	first:   flag.Bool("sim.first", false, "end with the first violation, and only name it"),
-	sources: flag.Bool("sim.sources", false, "run the mutants of the product's own code"),
-	brief:   flag.Bool("sim.brief", false, "name violations only, do not look for what they need"),
-	traces:  flag.String("sim.traces", "", "directory for traces; default is the test's own"),
+	first:  flag.Bool("sim.first", false, "end with the first violation, and only name it"),
+	brief:  flag.Bool("sim.brief", false, "name violations only, do not look for what they need"),
+	traces: flag.String("sim.traces", "", "directory for traces; default is the test's own"),
 }
 
 // only is the kinds of faults that are asked for; nil means no wish.
