@@ -68,17 +68,25 @@ func TestFailedWritePoisons(t *testing.T) {
 
 // TestFullDisk fills the disk, votes and compacts on it, and goes on when there is room again.
 func TestFullDisk(t *testing.T) {
+	inlineOrNot(t, fullDisk)
+}
+
+// inlineOrNot tests a new log that prepares its segments inline, and one that has a goroutine for
+// that, in virtual time.
+func inlineOrNot(t *testing.T, test func(t *testing.T, fs *vfs.Mem, o wal.Options, l *wal.Log)) {
 	for _, inline := range []bool{true, false} {
-		synctest.Test(t, func(t *testing.T) { fullDisk(t, inline) })
+		synctest.Test(t, func(t *testing.T) {
+			fs := vfs.NewMem()
+			o := testOptions(fs)
+			o.Inline = inline
+			l := open(t, o)
+			synctest.Wait()
+			test(t, fs, o, l)
+		})
 	}
 }
 
-func fullDisk(t *testing.T, inline bool) {
-	fs := vfs.NewMem()
-	o := testOptions(fs)
-	o.Inline = inline
-	l := open(t, o)
-	synctest.Wait()
+func fullDisk(t *testing.T, fs *vfs.Mem, o wal.Options, l *wal.Log) {
 	fs.SetLimit(fs.Used() + 3*o.SegmentBytes)
 	last := fill(t, l, 1)
 	if !l.Full() || !l.Stats().Full {
@@ -157,48 +165,34 @@ func TestOpenOnFullDisk(t *testing.T) {
 
 // TestSegmentCreationFailsOnce is a disk that is full for a moment while a segment is prepared.
 func TestSegmentCreationFailsOnce(t *testing.T) {
-	for _, inline := range []bool{true, false} {
-		synctest.Test(t, func(t *testing.T) {
-			fs := vfs.NewMem()
-			o := testOptions(fs)
-			o.Inline = inline
-			l := open(t, o)
-			synctest.Wait()
-			fs.Inject(vfs.Fault{Ops: vfs.OpPreallocate, Do: vfs.Effect{Err: vfs.ErrNoSpace}})
-			for i := uint64(1); i <= 100; i++ {
-				u := []wal.Update{{Group: 1, Entries: entries(1, i, i, 1, 400)}}
-				err := l.Append(u, true)
-				for range 3 {
-					if !errors.Is(err, wal.ErrDiskFull) {
-						break
-					}
-					time.Sleep(time.Second) // virtual time
-					err = l.Append(u, true)
+	inlineOrNot(t, func(t *testing.T, fs *vfs.Mem, _ wal.Options, l *wal.Log) {
+		fs.Inject(vfs.Fault{Ops: vfs.OpPreallocate, Do: vfs.Effect{Err: vfs.ErrNoSpace}})
+		for i := uint64(1); i <= 100; i++ {
+			u := []wal.Update{{Group: 1, Entries: entries(1, i, i, 1, 400)}}
+			err := l.Append(u, true)
+			for range 3 {
+				if !errors.Is(err, wal.ErrDiskFull) {
+					break
 				}
-				if err != nil {
-					t.Fatalf("append %d: %v", i, err)
-				}
+				time.Sleep(time.Second) // virtual time
+				err = l.Append(u, true)
 			}
-			expectEntries(t, l.Group(1), entries(1, 1, 100, 1, 400))
-			closeLog(t, l)
-		})
-	}
+			if err != nil {
+				t.Fatalf("append %d: %v", i, err)
+			}
+		}
+		expectEntries(t, l.Group(1), entries(1, 1, 100, 1, 400))
+		closeLog(t, l)
+	})
 }
 
 // TestNoFileHandleForSegment has too many files open when segments are to be made: commands are
 // refused while nothing is written, and taken again when there are handles.
 func TestNoFileHandleForSegment(t *testing.T) {
-	for _, inline := range []bool{true, false} {
-		synctest.Test(t, func(t *testing.T) { noFileHandle(t, inline) })
-	}
+	inlineOrNot(t, noFileHandle)
 }
 
-func noFileHandle(t *testing.T, inline bool) {
-	fs := vfs.NewMem()
-	o := testOptions(fs)
-	o.Inline = inline
-	l := open(t, o)
-	synctest.Wait()
+func noFileHandle(t *testing.T, fs *vfs.Mem, o wal.Options, l *wal.Log) {
 	remove := fs.Inject(vfs.Fault{Ops: vfs.OpOpen, Glob: "*.wal*", Times: -1,
 		Do: vfs.Effect{Err: vfs.ErrNoHandles}})
 	last := fill(t, l, 1)

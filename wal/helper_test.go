@@ -81,6 +81,17 @@ func appendEach(t testing.TB, l *wal.Log, group, first, last, term uint64, size 
 	}
 }
 
+// appendUntilRotation appends entries from 1 on, one by one, until the log goes on in another
+// segment, and returns the last index.
+func appendUntilRotation(t testing.TB, l *wal.Log, group, term uint64, size int) (last uint64) {
+	t.Helper()
+	for l.Stats().Rotations == 0 {
+		last++
+		appendEach(t, l, group, last, last, term, size)
+	}
+	return last
+}
+
 // expectEntries checks that a group has exactly these entries.
 func expectEntries(t testing.TB, g *wal.Group, want []*raftpb.Entry) {
 	t.Helper()
@@ -181,11 +192,29 @@ func find(t testing.TB, o wal.Options, what []byte) (string, int64) {
 	return "", 0
 }
 
+// findFrame is find for the first payload of a frame, and returns where the frame begins: its
+// header is 112 bytes and the header of its first entry 16.
+func findFrame(t testing.TB, o wal.Options, what []byte) (string, int64) {
+	t.Helper()
+	name, at := find(t, o, what)
+	return name, at - 112 - 16
+}
+
 // flip inverts one bit in the place where some bytes stand.
 func flip(t testing.TB, o wal.Options, what []byte) (string, int64) {
 	t.Helper()
 	name, at := find(t, o, what)
-	b := readFile(t, o, name)
-	writeFile(t, o, name, []byte{b[at] ^ 1}, at)
+	flipAt(t, o, name, at)
 	return name, at
+}
+
+func flipAt(t testing.TB, o wal.Options, name string, at int64) {
+	t.Helper()
+	writeFile(t, o, name, []byte{readFile(t, o, name)[at] ^ 1}, at)
+}
+
+// spoilHeader inverts one bit of the sequence in the header of the frame that begins at an offset.
+func spoilHeader(t testing.TB, o wal.Options, name string, frame int64) {
+	t.Helper()
+	flipAt(t, o, name, frame+8)
 }

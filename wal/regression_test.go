@@ -5,14 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/connectraft/connect/internal/vfs"
 	"github.com/connectraft/connect/wal"
 	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 )
 
 // movedLog returns the options of a closed log of one segment, to whose end compaction has moved
@@ -23,14 +20,9 @@ func movedLog(t *testing.T, last uint64) wal.Options {
 	o := testOptions(vfs.NewMem())
 	l := open(t, o)
 	appendEach(t, l, 9, 1, 2, 3, 40)
-	next := uint64(1)
-	for ; l.Stats().Rotations == 0; next++ {
-		appendEach(t, l, 1, next, next, 1, 900)
-	}
-	if last > 2 {
-		appendEach(t, l, 9, 3, last, 3, 40)
-	}
-	if err := l.Compact(1, next-1); err != nil {
+	written := appendUntilRotation(t, l, 1, 1, 900)
+	appendEach(t, l, 9, 3, last, 3, 40)
+	if err := l.Compact(1, written); err != nil {
 		t.Fatal(err)
 	}
 	if n := l.Stats().Segments; n != 1 {
@@ -61,10 +53,8 @@ func expectWholeOrDamage(t *testing.T, o wal.Options, last uint64) {
 // only its moved entries stand: they say nothing of the end of the log, so they prove nothing.
 func TestLostFrameBeforeMovedEntries(t *testing.T) {
 	o := movedLog(t, 3)
-	name, at := find(t, o, payload(9, 3, 3, 40))
-	at -= 16 + 112 - 8 // the sequence in the header of its frame
-	b := readFile(t, o, name)
-	writeFile(t, o, name, []byte{b[at] ^ 1}, at)
+	name, frame := findFrame(t, o, payload(9, 3, 3, 40))
+	spoilHeader(t, o, name, frame)
 	expectWholeOrDamage(t, o, 3)
 }
 
@@ -78,7 +68,7 @@ func TestLostCheckpointBeforeMovedEntries(t *testing.T) {
 	if group := binary.LittleEndian.Uint64(b[second+32:]); group != 9 || at < second {
 		t.Fatalf("the second checkpoint is that of group %d", group)
 	}
-	writeFile(t, o, name, []byte{b[second+8] ^ 1}, second+8)
+	spoilHeader(t, o, name, second)
 	expectWholeOrDamage(t, o, 2)
 }
 
@@ -114,7 +104,7 @@ func TestStalePayloadUnderNewHeader(t *testing.T) {
 	l = open(t, o)
 	end := int64(binary.LittleEndian.Uint64(readFile(t, o, name)[72:]))
 	if end == 0 {
-		return // the file is not used again: there is nothing to confuse
+		t.Fatal("the file is not used again: there is nothing to confuse")
 	}
 	batch = entries(1, next, next, 4, int(torn-end-112-16))
 	batch = append(batch, entries(1, next+1, next+2, 4, size)...)
@@ -126,55 +116,35 @@ func TestStalePayloadUnderNewHeader(t *testing.T) {
 	writeFile(t, o, name, stale, torn)
 
 	l = open(t, o)
-	g := l.Group(1)
-	if g.LastIndex() == next-1 {
-		return // torn, cut
-	}
-	got, err := g.Entries(next, g.LastIndex()+1, 1<<62)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, e := range got {
-		if !proto.Equal(e, batch[i]) {
-			t.Errorf("entry %d has term %d, written was term %d", e.GetIndex(), e.GetTerm(),
-				batch[i].GetTerm())
-		}
+	if last := l.Group(1).LastIndex(); last != next-1 {
+		t.Errorf("the group ends at %d, want %d: the frame behind it is torn", last, next-1)
 	}
 }
 
-// TestCleanCloseIsNoProofForLaterAppends closes the log, opens it again on a disk that fails to
-// take a superblock, and appends. Then the newest segment vanishes. The old superblock calls the
-// log clean, but what was appended since is lost all the same.
+// TestCleanCloseIsNoProofForLaterAppends closes the log and opens it again on a disk that fails to
+// take a superblock. The old one calls the log clean; while that stands nothing may be appended, for
+// its loss would not be missed.
 func TestCleanCloseIsNoProofForLaterAppends(t *testing.T) {
 	fs := vfs.NewMem()
 	o := testOptions(fs)
 	l := open(t, o)
 	appendEach(t, l, 1, 1, 2, 3, 40)
-	for next := uint64(1); l.Stats().Rotations == 0; next++ {
-		appendEach(t, l, 2, next, next, 1, 900)
-	}
 	closeLog(t, l)
-	fs.Inject(vfs.Fault{Ops: vfs.OpWrite, Glob: "superblock.*", Times: -1,
+	mend := failSuperblocks(fs)
+	if l, err := wal.Open(o); !errors.Is(err, vfs.ErrIO) {
+		t.Errorf("open without a superblock: %v, want ErrIO", err)
+		if err == nil {
+			closeLog(t, l)
+		}
+	}
+	mend()
+	expectEntries(t, open(t, o).Group(1), entries(1, 1, 2, 3, 40))
+}
+
+// failSuperblocks makes every write of a superblock fail until the returned function is called.
+func failSuperblocks(fs *vfs.Mem) (mend func()) {
+	return fs.Inject(vfs.Fault{Ops: vfs.OpWrite, Glob: "superblock.*", Times: -1,
 		Do: vfs.Effect{Err: vfs.ErrIO}})
-	l, err := wal.Open(o)
-	if err != nil {
-		return // refusing to go on is right as well
-	}
-	mustAppend(t, l, wal.Update{Group: 1, State: &wal.State{Term: 9, Vote: 2},
-		Entries: entries(1, 3, 3, 9, 40)})
-	name, _ := find(t, o, payload(1, 3, 9, 40))
-	fs.Kill()
-	if err := fs.Remove(filepath.Join(o.Dir, name)); err != nil {
-		t.Fatal(err)
-	}
-	o.Repair = true
-	o.FS = fs
-	l = open(t, o)
-	g := l.Group(1)
-	if g.Damage() == nil && (g.LastIndex() != 3 || g.State().Term != 9) {
-		t.Errorf("the group is not fenced, ends at %d and has term %d; acknowledged were 3 and 9",
-			g.LastIndex(), g.State().Term)
-	}
 }
 
 // TestTornActivationProvesOlderSegment crashes in the write that begins a segment, of which only
@@ -207,55 +177,16 @@ func TestTornActivationProvesOlderSegment(t *testing.T) {
 }
 
 // TestFirstAppendNeedsItsFloor appends to a group that no superblock lists, on a disk that takes
-// none. What is acknowledged all the same must not look fresh when the segment is gone.
+// none. It must not be acknowledged: without the superblock nobody would miss the group when its
+// segment is gone.
 func TestFirstAppendNeedsItsFloor(t *testing.T) {
 	fs := vfs.NewMem()
-	o := testOptions(fs)
-	l := open(t, o)
-	fs.Inject(vfs.Fault{Ops: vfs.OpWrite, Glob: "superblock.*", Times: -1,
-		Do: vfs.Effect{Err: vfs.ErrIO}})
+	l := open(t, testOptions(fs))
+	failSuperblocks(fs)
 	err := l.Append([]wal.Update{{Group: 1, State: &wal.State{Term: 3, Vote: 2},
 		Entries: entries(1, 1, 2, 3, 40)}}, true)
-	if err != nil {
-		return // not acknowledged
-	}
-	fs.Kill()
-	for _, name := range segmentNames(t, o) {
-		if err := fs.Remove(filepath.Join(o.Dir, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := fs.SyncDir(o.Dir); err != nil {
-		t.Fatal(err)
-	}
-	image := testOptions(vfs.NewMem())
-	copyDir(t, o, image)
-	if l, err = wal.Open(image); err == nil {
-		t.Errorf("open is silent, and the group ends at %d with term %d, acknowledged were 2 and 3",
-			l.Group(1).LastIndex(), l.Group(1).State().Term)
-		closeLog(t, l)
-	}
-}
-
-// copyDir copies the files of a log to another file system.
-func copyDir(t *testing.T, from, to wal.Options) {
-	t.Helper()
-	names, err := from.FS.List(from.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := to.FS.MkdirAll(to.Dir); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range names {
-		f, err := to.FS.OpenFile(filepath.Join(to.Dir, name), os.O_RDWR|os.O_CREATE)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-		writeFile(t, to, name, readFile(t, from, name), 0)
+	if !errors.Is(err, wal.ErrPoisoned) {
+		t.Errorf("append to a group that no superblock lists: %v, want ErrPoisoned", err)
 	}
 }
 
@@ -303,32 +234,37 @@ func TestSuperblockOfLaterVersionIsRefused(t *testing.T) {
 	}
 }
 
-// TestLostFrameBeforeTornMove is TestLostFrameBeforeMovedEntries with a crash in the write that
-// moves the entries: of all that it wrote for the group only the first frame is left.
-func TestLostFrameBeforeTornMove(t *testing.T) {
+// tornMove returns a log that has crashed in the write that moves the idle entries 1 and 2 of group
+// 9 to its end: of all that it wrote for the group only the first frame is left. Before that the
+// group has appended entry 3, whose frame stands there in the file name, and more was done.
+func tornMove(t *testing.T, more func(l *wal.Log)) (o wal.Options, name string, frame int64) {
+	t.Helper()
 	fs := vfs.NewMem()
-	o := testOptions(fs)
+	o = testOptions(fs)
 	l := open(t, o)
 	appendEach(t, l, 9, 1, 2, 3, 184) // makes a frame of one sector when it is moved
-	next := uint64(1)
-	for ; l.Stats().Rotations == 0; next++ {
-		appendEach(t, l, 1, next, next, 1, 900)
-	}
+	last := appendUntilRotation(t, l, 1, 1, 900)
 	appendEach(t, l, 9, 3, 3, 3, 40)
+	more(l)
 	fs.Inject(vfs.Fault{Ops: vfs.OpSyncData, Glob: "*.wal", Do: vfs.Effect{Err: vfs.ErrIO}})
-	if err := l.Compact(1, next-1); err == nil {
+	if err := l.Compact(1, last); err == nil {
 		t.Fatal("compaction does not fail")
 	}
 	fs.Kill()
-	name, at := find(t, o, payload(9, 3, 3, 40))
-	b := readFile(t, o, name)
-	moved := int64(bytes.Index(b, payload(9, 1, 3, 184))) - 16 - 112
-	if moved < at || moved%512 != 0 {
+	name, frame = findFrame(t, o, payload(9, 3, 3, 40))
+	moved := int64(bytes.Index(readFile(t, o, name), payload(9, 1, 3, 184))) - 112 - 16
+	if moved < frame || moved%512 != 0 {
 		t.Fatalf("the frame of moved entries stands at %d", moved)
 	}
 	writeFile(t, o, name, make([]byte, 512), moved+512)
-	at -= 16 + 112 - 8
-	writeFile(t, o, name, []byte{b[at] ^ 1}, at)
+	return o, name, frame
+}
+
+// TestLostFrameBeforeTornMove is TestLostFrameBeforeMovedEntries with a crash in the write that
+// moves the entries.
+func TestLostFrameBeforeTornMove(t *testing.T) {
+	o, name, frame := tornMove(t, func(*wal.Log) {})
+	spoilHeader(t, o, name, frame)
 	expectWholeOrDamage(t, o, 3)
 }
 
@@ -356,10 +292,7 @@ func TestUnreadablePlaces(t *testing.T) {
 		o := testOptions(vfs.NewMem())
 		l := open(t, o)
 		appendEach(t, l, 2, 1, 1, 3, 40)
-		next := uint64(1)
-		for ; l.Stats().Rotations == 0; next++ {
-			appendEach(t, l, 1, next, next, 3, 1500)
-		}
+		appendUntilRotation(t, l, 1, 3, 1500)
 		appendEach(t, l, 3, 1, 1, 3, 40)
 		closeLog(t, l)
 		fault(o, segmentNames(t, o)[0])
@@ -389,10 +322,8 @@ func TestGroupMadeAnewKeepsNoMembership(t *testing.T) {
 	}
 	mustAppend(t, l, wal.Update{Group: 9, Entries: entries(9, 1, 2, 5, 40)})
 	closeLog(t, l)
-	name, at := find(t, o, payload(9, 1, 5, 40))
-	at -= 16 + 112 + 512 - 8 // the frame before, in the sector before
-	b := readFile(t, o, name)
-	writeFile(t, o, name, []byte{b[at] ^ 1}, at)
+	name, frame := findFrame(t, o, payload(9, 1, 5, 40))
+	spoilHeader(t, o, name, frame-512) // of the frame before, in the sector before
 	o.Repair = true
 	l = open(t, o)
 	if got := l.Group(9).Mark().ConfState; got != nil {
@@ -416,37 +347,19 @@ func TestVoteStandsForItsTerm(t *testing.T) {
 // TestFloorDoesNotTakeStateBack loses two frames of a group, of which the superblock knows the
 // first alone. The frame of moved entries behind them tells a later state, and that one counts.
 func TestFloorDoesNotTakeStateBack(t *testing.T) {
-	fs := vfs.NewMem()
-	o := testOptions(fs)
-	l := open(t, o)
-	appendEach(t, l, 9, 1, 2, 3, 184) // makes a frame of one sector when it is moved
-	next := uint64(1)
-	for ; l.Stats().Rotations == 0; next++ {
-		appendEach(t, l, 1, next, next, 1, 900)
-	}
-	appendEach(t, l, 9, 3, 3, 3, 40)
-	appendEach(t, l, 50, 1, 1, 3, 40) // a new group, so the superblock is written
-	mustAppend(t, l, wal.Update{Group: 9, State: &wal.State{Term: 9, Vote: 2, Commit: 2}})
-	fs.Inject(vfs.Fault{Ops: vfs.OpSyncData, Glob: "*.wal", Do: vfs.Effect{Err: vfs.ErrIO}})
-	if err := l.Compact(1, next-1); err == nil {
-		t.Fatal("compaction does not fail")
-	}
-	fs.Kill()
-	name, at := find(t, o, payload(9, 3, 3, 40))
+	o, name, frame := tornMove(t, func(l *wal.Log) {
+		appendEach(t, l, 50, 1, 1, 3, 40) // a new group, so the superblock is written
+		mustAppend(t, l, wal.Update{Group: 9, State: &wal.State{Term: 9, Vote: 2, Commit: 2}})
+	})
 	b := readFile(t, o, name)
-	moved := int64(bytes.Index(b, payload(9, 1, 3, 184))) - 16 - 112
-	if moved < at || moved%512 != 0 {
-		t.Fatalf("the frame of moved entries stands at %d", moved)
-	}
-	writeFile(t, o, name, make([]byte, 512), moved+512)
-	for _, at := range []int64{at - 16 - 112, at - 16 - 112 + 1024} {
+	for _, at := range []int64{frame, frame + 1024} {
 		if group := binary.LittleEndian.Uint64(b[at+32:]); group != 9 {
 			t.Fatalf("the frame at %d is of group %d", at, group)
 		}
-		writeFile(t, o, name, []byte{b[at+8] ^ 1}, at+8)
+		spoilHeader(t, o, name, at)
 	}
 	o.Repair = true
-	l = open(t, o)
+	l := open(t, o)
 	if got := l.Group(9).State(); got.Term != 9 || got.Vote != 2 {
 		t.Errorf("the state is %+v, a frame that is there says term 9 and vote 2", got)
 	}

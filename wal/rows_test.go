@@ -35,11 +35,10 @@ func rowLog(t *testing.T, shut bool) wal.Options {
 	return o
 }
 
-// frameOf returns where the frame of an entry begins: its header is 112 bytes and the entry's 16.
+// frameOf returns where the frame of an entry begins.
 func frameOf(t *testing.T, o wal.Options, index uint64) (string, int64) {
 	t.Helper()
-	name, at := find(t, o, payload(rowGroup, index, 1, rowPayload))
-	return name, at - 128
+	return findFrame(t, o, payload(rowGroup, index, 1, rowPayload))
 }
 
 // expectRefused checks that the log is refused, names entry 50, and with Repair keeps the 49 before
