@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/connectraft/connect/internal/porttest"
 	"github.com/connectraft/connect/node"
 )
 
@@ -139,12 +140,7 @@ func newLinkedCluster(t *testing.T, groups uint64, tick time.Duration) *linkedCl
 		addresses: map[uint64]string{}, links: map[[2]uint64]*cable{},
 		nodes: map[uint64]*node.Node{}}
 	for id := uint64(1); id <= 3; id++ {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.addresses[id] = l.Addr().String()
-		l.Close()
+		c.addresses[id] = porttest.Address(t)
 	}
 	for from := range c.addresses {
 		for to, address := range c.addresses {
@@ -154,6 +150,7 @@ func newLinkedCluster(t *testing.T, groups uint64, tick time.Duration) *linkedCl
 		}
 	}
 	t.Cleanup(func() {
+		showOnFailure(t, c.nodes)
 		for _, n := range c.nodes {
 			n.Close()
 		}
@@ -221,11 +218,6 @@ func (c *linkedCluster) within(what string, condition func() bool) {
 	deadline := time.Now().Add(60 * time.Second)
 	for !condition() {
 		if time.Now().After(deadline) {
-			for id, n := range c.nodes {
-				for _, g := range n.Groups() {
-					c.Logf("node %d: %+v, ready: %v", id, g.Status(), g.Ready())
-				}
-			}
 			c.Fatalf("not in time: %s", what)
 		}
 		time.Sleep(2 * time.Millisecond) // the pace of the poll, not the wait itself

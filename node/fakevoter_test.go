@@ -58,7 +58,10 @@ func besideVoters(t *testing.T) (g *node.Group, three *fakeVoter) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { n.Close() })
+	t.Cleanup(func() {
+		showOnFailure(t, map[uint64]*node.Node{1: n})
+		n.Close()
+	})
 	for _, v := range voters {
 		v.Start()
 		t.Cleanup(func() { v.Close() })

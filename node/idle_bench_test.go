@@ -3,7 +3,6 @@ package node_test
 import (
 	"fmt"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -11,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/connectraft/connect/internal/porttest"
 	"github.com/connectraft/connect/node"
 )
 
@@ -93,12 +93,7 @@ func openNodes(b *testing.B, size int, tick time.Duration) []*node.Node {
 	b.Helper()
 	var members []node.Member
 	for id := range uint64(size) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			b.Fatal(err)
-		}
-		members = append(members, node.Member{ID: id + 1, Address: l.Addr().String()})
-		l.Close()
+		members = append(members, node.Member{ID: id + 1, Address: porttest.Address(b)})
 	}
 	dir := b.TempDir()
 	var nodes []*node.Node

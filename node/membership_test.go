@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -13,18 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/connectraft/connect/internal/porttest"
 	"github.com/connectraft/connect/node"
 )
 
 // newMember takes an address for a node that is to be added, and has it start so later.
 func (c *testCluster) newMember(id uint64) node.Member {
 	c.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer l.Close()
-	m := node.Member{ID: id, Address: l.Addr().String()}
+	m := node.Member{ID: id, Address: porttest.Address(c.t)}
 	c.joining[id] = m
 	return m
 }

@@ -8,17 +8,16 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/connectraft/connect/internal/porttest"
 	"github.com/connectraft/connect/node"
 	"github.com/connectraft/connect/statemachine"
 )
@@ -90,25 +89,21 @@ func newTestCluster(t *testing.T, size int, change func(*node.Options)) *testClu
 	c.options = node.Options{ClusterID: "test", Tick: 10 * time.Millisecond,
 		SegmentBytes: 1 << 20}
 	for id := range uint64(size) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
 		c.options.Members = append(c.options.Members,
-			node.Member{ID: id + 1, Address: l.Addr().String()})
-		l.Close()
+			node.Member{ID: id + 1, Address: porttest.Address(t)})
 	}
 	if change != nil {
 		change(&c.options)
 	}
-	for id := range uint64(size) {
-		c.start(id + 1)
-	}
-	t.Cleanup(func() {
+	t.Cleanup(func() { // also of those that have started when the start of another fails
+		showOnFailure(t, c.nodes)
 		for id := range c.nodes {
 			c.stop(id)
 		}
 	})
+	for id := range uint64(size) {
+		c.start(id + 1)
+	}
 	return c
 }
 
@@ -130,15 +125,10 @@ func (c *testCluster) nodeOptions(id uint64) node.Options {
 
 func (c *testCluster) start(id uint64) {
 	c.t.Helper()
-	var n *node.Node
-	c.within(fmt.Sprintf("node %d opens", id), func() bool {
-		var err error
-		n, err = node.Open(c.nodeOptions(id))
-		if err != nil && !errors.Is(err, syscall.EADDRINUSE) { // by a connection, for a while
-			c.t.Fatal(err)
-		}
-		return err == nil
-	})
+	n, err := node.Open(c.nodeOptions(id))
+	if err != nil {
+		c.t.Fatal(err)
+	}
 	g, err := n.StartGroup(1, &sum{fail: errors.New("broken")})
 	if err != nil {
 		n.Close()
@@ -168,6 +158,24 @@ func (c *testCluster) any(n int) *node.Group {
 		return nil
 	}
 	return c.groups[slices.Sorted(maps.Keys(c.groups))[n%len(c.groups)]]
+}
+
+// showOnFailure logs what every group and every connection of the nodes looks like when the test has
+// failed. It is called when the test ends, before the nodes are closed.
+func showOnFailure(t testing.TB, nodes map[uint64]*node.Node) {
+	t.Helper()
+	if !t.Failed() {
+		return
+	}
+	for _, id := range slices.Sorted(maps.Keys(nodes)) {
+		for _, g := range nodes[id].Groups() {
+			m := g.Membership()
+			t.Logf("node %d at the end: %+v, ready: %v, members: %s", id, g.Status(), g.Ready(), &m)
+		}
+		for _, p := range nodes[id].Peers() {
+			t.Logf("node %d at the end: peer %+v", id, p)
+		}
+	}
 }
 
 // within fails the test when condition does not come true in time.

@@ -15,6 +15,7 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 
 	"github.com/connectraft/connect/internal/apply"
+	"github.com/connectraft/connect/internal/porttest"
 	"github.com/connectraft/connect/internal/replica"
 	"github.com/connectraft/connect/node"
 	"github.com/connectraft/connect/snap"
@@ -112,9 +113,10 @@ func (p *fakePeer) PeerUp(uint64, uint64) {
 	}
 }
 
+// listen listens at an address that nobody takes when the listener is closed.
 func listen(t *testing.T) net.Listener {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", porttest.Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +139,10 @@ func besideFakeLeader(t *testing.T, change func(*node.Options)) (*node.Node, *fa
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { n.Close() })
+	t.Cleanup(func() {
+		showOnFailure(t, map[uint64]*node.Node{1: n})
+		n.Close()
+	})
 	p := &fakePeer{frames: make(chan frame, 16), up: make(chan struct{}, 1), options: o}
 	p.Transport, err = transport.New(transport.Options{ClusterID: "test", NodeID: 2,
 		Incarnation: 7, Address: other.Addr().String(), Listener: other, Handler: p,

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/connectraft/connect/client"
+	"github.com/connectraft/connect/internal/porttest"
 	"github.com/connectraft/connect/internal/wire"
 )
 
@@ -58,15 +59,7 @@ func TestBinaryProtocol(t *testing.T) {
 
 func TestClientGoesOnToANodeThatRuns(t *testing.T) {
 	_, cfg := open(t, counterService, "")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	c := openClient(t, dead, cfg.Self().Client)
+	c := openClient(t, porttest.Address(t), cfg.Self().Client)
 	if r, err := c.Write(t.Context(), client.Command("incr")); err != nil {
 		t.Fatalf("%+v, %v", r, err)
 	}
@@ -160,15 +153,10 @@ func TestTimeoutLeavesAWriteUnknown(t *testing.T) {
 }
 
 func TestNoServerLeavesAWriteNotApplied(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = l.Close()
-	c := openClient(t, l.Addr().String())
+	c := openClient(t, porttest.Address(t))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err = c.Write(ctx, client.Command("incr"))
+	_, err := c.Write(ctx, client.Command("incr"))
 	if !errors.Is(err, client.ErrUnavailable) || errors.Is(err, client.ErrUnknown) {
 		t.Fatalf("got %v, want ErrUnavailable", err)
 	}

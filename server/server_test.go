@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/connectraft/connect/config"
+	"github.com/connectraft/connect/internal/porttest"
 	"github.com/connectraft/connect/server"
 	"github.com/connectraft/connect/statemachine"
 )
@@ -57,15 +58,7 @@ func counterService() server.Service {
 // writeConfig writes the file of a cluster of one node with free ports; more is appended to it.
 func writeConfig(t *testing.T, dir, more string) (path string) {
 	t.Helper()
-	var ports [3]int
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports[i] = l.Addr().(*net.TCPAddr).Port
-	}
+	free := porttest.Addresses(t, 3)
 	text := fmt.Sprintf(`[cluster]
 id = "test"
 [node]
@@ -73,12 +66,12 @@ id = 1
 data = %q
 [[member]]
 id = 1
-peer = "127.0.0.1:%d"
-client = "127.0.0.1:%d"
-admin = "127.0.0.1:%d"
+peer = %q
+client = %q
+admin = %q
 [raft]
 tick = "10ms"
-%s`, filepath.Join(dir, "data"), ports[0], ports[1], ports[2], more)
+%s`, filepath.Join(dir, "data"), free[0], free[1], free[2], more)
 	path = filepath.Join(dir, "cluster.toml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -86,26 +79,21 @@ tick = "10ms"
 	return path
 }
 
-// open opens a server of a cluster of one. Another process may take a free port before it is
-// used, so it tries a few times.
+// open opens a server of a cluster of one.
 func open(t *testing.T, service func() server.Service, more string) (
 	*server.Server, *config.Config,
 ) {
 	t.Helper()
-	for attempt := 1; ; attempt++ {
-		cfg, err := config.Load(writeConfig(t, t.TempDir(), more), config.Overrides{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := server.Open(cfg, service(), slog.New(slog.DiscardHandler))
-		if err == nil {
-			t.Cleanup(func() { closeServer(t, s) })
-			return s, cfg
-		}
-		if attempt == 5 || !strings.Contains(err.Error(), "address already in use") {
-			t.Fatal(err)
-		}
+	cfg, err := config.Load(writeConfig(t, t.TempDir(), more), config.Overrides{})
+	if err != nil {
+		t.Fatal(err)
 	}
+	s, err := server.Open(cfg, service(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeServer(t, s) })
+	return s, cfg
 }
 
 func closeServer(t *testing.T, s *server.Server) {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/connectraft/connect/client"
 	"github.com/connectraft/connect/config"
-	"github.com/connectraft/connect/internal/proctest"
+	"github.com/connectraft/connect/internal/porttest"
 	"github.com/connectraft/connect/server"
 )
 
@@ -20,7 +20,7 @@ import (
 func openThree(t *testing.T, service func() server.Service) ([]*server.Server, []*config.Config) {
 	t.Helper()
 	var members strings.Builder
-	free := proctest.FreeAddresses(t, 9)
+	free := porttest.Addresses(t, 9)
 	for id := range 3 {
 		fmt.Fprintf(&members, "[[member]]\nid = %d\n", id+1)
 		for i, port := range []string{"peer", "client", "admin"} {

@@ -13,6 +13,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/connectraft/connect/internal/porttest"
 	"github.com/connectraft/connect/transport"
 )
 
@@ -27,10 +28,11 @@ type testNode struct {
 
 type nodeOption func(*transport.Options)
 
-// startNode starts a node that is closed with the test.
+// startNode starts a node that is closed with the test, at an address that is kept free for the next
+// one if it is closed before.
 func startNode(t testing.TB, id uint64, options ...nodeOption) *testNode {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", porttest.Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/connectraft/connect/internal/porttest"
 	"github.com/connectraft/connect/transport"
 )
 
@@ -138,19 +139,15 @@ func TestClose(t *testing.T) {
 // TestDropsAreReportedBeforeTheConnection drops messages to a peer that was never there. Once it
 // is, the handler hears of the loss first.
 func TestDropsAreReportedBeforeTheConnection(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	listener.Close()
+	address := porttest.Address(t)
 	a := startNode(t, 1)
 	a.SetPeer(2, address)
 	a.SendRaft(2, 1, []*raftpb.Message{heartbeat(1, 2), appendMessage(1, 2, 1)})
 	if drops := statsOf(a, 2).Drops; drops != 2 {
 		t.Errorf("%d drops", drops)
 	}
-	if listener, err = net.Listen("tcp", address); err != nil {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
 		t.Fatal(err)
 	}
 	startNodeOn(t, 2, listener)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/connectraft/connect/internal/admin"
+	"github.com/connectraft/connect/internal/porttest"
 	"github.com/connectraft/connect/internal/proctest"
 )
 
@@ -103,7 +104,7 @@ func TestStatusOfStrangers(t *testing.T) {
 		t.Cleanup(s.Close)
 		return strings.TrimPrefix(s.URL, "http://")
 	}
-	silent := proctest.FreeAddresses(t, 1)[0]
+	silent := porttest.Address(t)
 	all := []string{silent, listener(500, ""), listener(200, "<html>"), listener(200, "{}")}
 	got := rows(t, expect(t, 1, "status", "--json", "--admin", strings.Join(all, ",")).stdout)
 	for i, want := range []string{"refused", "500", "no JSON", "no status"} {

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/connectraft/connect/internal/porttest"
 )
 
 // runMain makes the test binary behave as the program; the tests below start it so.
@@ -56,18 +58,10 @@ func exitCode(t *testing.T, err error) int {
 	return exit.ExitCode()
 }
 
-// writeConfig writes the file of a cluster of one on ports that were free a moment ago.
+// writeConfig writes the file of a cluster of one on free ports.
 func writeConfig(t *testing.T) (path, data, client string) {
 	t.Helper()
-	var addresses [3]string
-	for i := range addresses {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addresses[i] = l.Addr().String()
-	}
+	addresses := porttest.Addresses(t, 3)
 	dir := t.TempDir()
 	path, data = filepath.Join(dir, "cluster.toml"), filepath.Join(dir, "data")
 	text := fmt.Sprintf("[cluster]\nid = \"test\"\n[node]\nid = 1\ndata = %q\n"+

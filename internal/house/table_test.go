@@ -8,8 +8,8 @@ type edge struct{ from, to, reason string }
 // against it.
 //
 // At the bottom, without a line of their own, are the packages that import nothing of the module:
-// statemachine, config, snap, transport, internal/admin, internal/children, internal/replica,
-// internal/vfs and internal/wire.
+// statemachine, config, snap, transport, internal/admin, internal/children, internal/porttest,
+// internal/replica, internal/vfs and internal/wire.
 func edges() []edge {
 	return []edge{
 		{"wal", "internal/vfs", "the log is tested on a file system that crashes on purpose"},
@@ -47,6 +47,7 @@ func edges() []edge {
 		{"internal/torture", "internal/wire", "a client sends again what package client would not"},
 		{"internal/torture", "internal/children", "nodes end with the torture"},
 		{"internal/proctest", "internal/children", "nodes end with a test that is killed"},
+		{"internal/proctest", "internal/porttest", "nobody takes the port of a killed node"},
 		{"internal/cmd/torture", "internal/torture", "a program is made of its package"},
 
 		{"example/counter", "server", "an example is a complete program"},

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/connectraft/connect/internal/children"
+	"github.com/connectraft/connect/internal/porttest"
 )
 
 // Build compiles a main package of the module and returns the path of the binary.
@@ -60,7 +61,7 @@ type Node struct {
 // started. Every process is killed when the test ends, on Linux also when the test is killed.
 func New(t testing.TB, binary string, size int, extra string) *Cluster {
 	t.Helper()
-	addresses := FreeAddresses(t, 3*size)
+	addresses := porttest.Addresses(t, 3*size)
 	var members []*Node
 	for i := range size {
 		members = append(members, &Node{Client: addresses[3*i], Peer: addresses[3*i+1],
@@ -94,7 +95,7 @@ func NewWith(t testing.TB, binary, id string, members []*Node, extra string) *Cl
 // Add writes nodes into the configuration that are to join the cluster. Nothing is started.
 func (c *Cluster) Add(size int) []*Node {
 	c.t.Helper()
-	addresses := FreeAddresses(c.t, 3*size)
+	addresses := porttest.Addresses(c.t, 3*size)
 	for i := range size {
 		c.append(&Node{Client: addresses[3*i], Peer: addresses[3*i+1], Admin: addresses[3*i+2],
 			Join: true})
@@ -133,20 +134,6 @@ func (c *Cluster) write() {
 	if err := os.WriteFile(c.Config, []byte(b.String()), 0o644); err != nil {
 		c.t.Fatal(err)
 	}
-}
-
-// FreeAddresses returns loopback addresses that nothing listens on at the moment.
-func FreeAddresses(t testing.TB, n int) (addresses []string) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addresses = append(addresses, l.Addr().String())
-	}
-	return addresses
 }
 
 // Command returns the command that runs a node, not started.
