@@ -20,17 +20,19 @@ import (
 type fakeVoter struct {
 	*transport.Transport
 	id uint64
-	mu struct {
+	// decide answers every snapshot that is offered, counted from 1; nil refuses them.
+	decide func(v *fakeVoter, attempt int, index uint64) error
+	mu     struct {
 		sync.Mutex
 		last     uint64 // 0 = it does not follow
 		attempts int    // snapshots offered
-		snapshot func(attempt int, index uint64) error
 	}
 }
 
 // besideVoters opens node 1 as the leader of three; node 2 follows it and node 3, which is
-// returned, does not.
-func besideVoters(t *testing.T) (g *node.Group, three *fakeVoter) {
+// returned, does not. decide is called for every snapshot that node 3 is offered.
+func besideVoters(t *testing.T, decide func(three *fakeVoter, attempt int, index uint64) error) (
+	g *node.Group, three *fakeVoter) {
 	t.Helper()
 	listeners := []net.Listener{listen(t), listen(t), listen(t)}
 	o := node.Options{ClusterID: "test", ID: 1, Dir: t.TempDir(), PeerListener: listeners[0],
@@ -54,6 +56,7 @@ func besideVoters(t *testing.T) (g *node.Group, three *fakeVoter) {
 		voters = append(voters, v)
 	}
 	voters[0].follow(1)
+	voters[1].decide = decide
 	n, err := node.Open(o)
 	if err != nil {
 		t.Fatal(err)
@@ -90,13 +93,6 @@ func (v *fakeVoter) attempts() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.mu.attempts
-}
-
-// onSnapshot has every snapshot that is offered, counted from 1, decided by f.
-func (v *fakeVoter) onSnapshot(f func(attempt int, index uint64) error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.mu.snapshot = f
 }
 
 func (v *fakeVoter) HandleRaft(_, group uint64, messages []*pb.Message) {
@@ -145,12 +141,12 @@ func (v *fakeVoter) HandleSnapshot(_ context.Context, _, group uint64, m *pb.Mes
 	index := m.GetSnapshot().GetMetadata().GetIndex()
 	v.mu.Lock()
 	v.mu.attempts++
-	attempt, decide := v.mu.attempts, v.mu.snapshot
+	attempt := v.mu.attempts
 	v.mu.Unlock()
-	if decide == nil {
+	if v.decide == nil {
 		return io.ErrClosedPipe
 	}
-	if err := decide(attempt, index); err != nil {
+	if err := v.decide(v, attempt, index); err != nil {
 		return err
 	}
 	v.SendRaft(1, group, []*pb.Message{{Type: pb.MsgAppResp.Enum(), From: &v.id,

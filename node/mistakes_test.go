@@ -219,9 +219,8 @@ func TestMistake09AppliedBeyondTheCommitOnDisk(t *testing.T) {
 // Mistake 10: a transfer of a snapshot whose end is not reported, or only its success (etcd issue
 // 10225): the peer gets nothing ever after.
 func TestMistake10SnapshotWithoutReport(t *testing.T) {
-	g, three := besideVoters(t)
 	taken := make(chan uint64, 1)
-	three.onSnapshot(func(attempt int, index uint64) error {
+	g, three := besideVoters(t, func(three *fakeVoter, attempt int, index uint64) error {
 		if attempt < 3 {
 			return errors.New("not yet")
 		}
@@ -335,11 +334,10 @@ func TestMistake14TicksWaitForTheDisk(t *testing.T) {
 // Mistake 15: a log that is compacted while a snapshot is on its way, so that its receiver needs
 // another one as soon as it has it (etcd issue 4055).
 func TestMistake15CompactionDuringATransfer(t *testing.T) {
-	g, three := besideVoters(t)
 	begun, release := make(chan uint64, 1), make(chan struct{})
-	var once sync.Once
-	defer once.Do(func() { close(release) })
-	three.onSnapshot(func(attempt int, index uint64) error {
+	letGo := sync.OnceFunc(func() { close(release) })
+	defer letGo()
+	g, three := besideVoters(t, func(three *fakeVoter, attempt int, index uint64) error {
 		if attempt == 1 {
 			begun <- index
 		}
@@ -363,7 +361,7 @@ func TestMistake15CompactionDuringATransfer(t *testing.T) {
 	if first := g.Status().FirstIndex; first > index+1 {
 		t.Errorf("the log begins at %d while a snapshot up to %d is on its way", first, index)
 	}
-	once.Do(func() { close(release) })
+	letGo()
 	eventually(t, "the peer has caught up and the log is truncated", func() bool {
 		if _, err := g.Propose(background(t), nil); err != nil {
 			t.Fatal(err)
