@@ -10,12 +10,12 @@ import (
 	"github.com/connectraft/connect/node"
 )
 
-// held is a state machine whose Apply waits for release; a group with one command under way stays
-// as full as it is.
+// held is a state machine whose Apply waits for release, and answers with the command; a group with
+// one command under way stays as full as it is.
 func held(release <-chan struct{}) *scripted {
-	return &scripted{apply: func([]byte) ([]byte, error) {
+	return &scripted{apply: func(command []byte) ([]byte, error) {
 		<-release
-		return nil, nil
+		return command, nil
 	}}
 }
 
@@ -28,6 +28,16 @@ func (c *testCluster) startGroup(id uint64, machine *scripted) *node.Group {
 	}
 	c.within("the group serves", func() bool { return g.Ready() == nil })
 	return g
+}
+
+// allApplied fails the test unless every call ends well.
+func allApplied(t *testing.T, calls []*node.Call) {
+	t.Helper()
+	for _, call := range calls {
+		if _, err := call.Wait(background(t)); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // overloaded fails the test unless err says that there was no room, and that nothing was applied.
@@ -71,11 +81,7 @@ func TestProposeWaitsForRoomAndGoDoesNot(t *testing.T) {
 	}
 	close(release)
 	waiters.Wait()
-	for _, call := range calls {
-		if _, err := call.Wait(background(t)); err != nil {
-			t.Error(err)
-		}
-	}
+	allApplied(t, calls)
 	c.within("nothing is in flight", func() bool { return g.Status().Inflight == 0 })
 }
 
@@ -103,11 +109,7 @@ func TestInflightOfTheNodeBoundsAllGroups(t *testing.T) {
 	})
 	close(release)
 	waiter.Wait()
-	for _, call := range calls {
-		if _, err := call.Wait(background(t)); err != nil {
-			t.Error(err)
-		}
-	}
+	allApplied(t, calls)
 }
 
 // TestBytesInFlightAreBounded fills a group with few large commands.

@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -211,6 +212,8 @@ func TestRemovedGroupEndsItsCommands(t *testing.T) {
 	for _, call := range calls {
 		_, err := call.Wait(background(t))
 		switch outcome := node.OutcomeOf(err); {
+		case errors.Is(err, context.DeadlineExceeded):
+			t.Fatalf("a command never ended: %v", err)
 		case outcome == node.Applied, outcome == node.Unknown:
 		case errors.Is(err, node.ErrGroupRemoved), errors.Is(err, node.ErrOverloaded),
 			errors.Is(err, node.ErrNoLeader):

@@ -1,11 +1,9 @@
 package node_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -35,6 +33,15 @@ func await(t *testing.T, s *node.Subscription, kind node.EventKind) (node.Event,
 	}
 }
 
+// startWatched starts a node and returns what happens on it from the beginning.
+func (c *testCluster) startWatched(id uint64) *node.Subscription {
+	c.t.Helper()
+	s := c.open(id).Subscribe(4096)
+	c.t.Cleanup(s.Close)
+	c.serve(id)
+	return s
+}
+
 // TestEventsOfAGroupComeInOrder starts a group, breaks it, and expects what happened in the order
 // in which it did.
 func TestEventsOfAGroupComeInOrder(t *testing.T) {
@@ -43,14 +50,10 @@ func TestEventsOfAGroupComeInOrder(t *testing.T) {
 	s := c.nodes[1].Subscribe(64)
 	defer s.Close()
 	begin := time.Now()
-	g, err := c.nodes[1].StartGroup(7, &scripted{apply: func([]byte) ([]byte, error) {
+	g := c.startGroup(7, &scripted{apply: func([]byte) ([]byte, error) {
 		return nil, errors.New("broken")
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.within("the group leads", func() bool { return g.Ready() == nil })
-	_, err = g.Propose(background(t), []byte("x"))
+	_, err := g.Propose(background(t), []byte("x"))
 	if node.OutcomeOf(err) != node.Unknown {
 		t.Fatalf("the command that broke the group ended with %v", err)
 	}
@@ -150,14 +153,10 @@ func TestSlowApplyIsToldToSubscribers(t *testing.T) {
 	c.ready()
 	s := c.nodes[1].Subscribe(1024)
 	defer s.Close()
-	g, err := c.nodes[1].StartGroup(3, &scripted{apply: func([]byte) ([]byte, error) {
+	g := c.startGroup(3, &scripted{apply: func([]byte) ([]byte, error) {
 		<-time.After(5 * time.Millisecond) // what a slow machine does
 		return nil, nil
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.within("the group leads", func() bool { return g.Ready() == nil })
 	if _, err := g.Propose(background(t), []byte("x")); err != nil {
 		t.Fatal(err)
 	}
@@ -193,17 +192,7 @@ func TestPeersAndSnapshotsAreToldToSubscribers(t *testing.T) {
 	if e, _ := await(t, s, node.SnapshotCut); e.Index == 0 || e.Bytes == 0 {
 		t.Errorf("a snapshot was cut: %+v", e)
 	}
-	o := c.nodeOptions(other)
-	n, err := node.Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	theirs := n.Subscribe(4096)
-	defer theirs.Close()
-	c.nodes[other] = n
-	if c.groups[other], err = n.StartGroup(1, &sum{}); err != nil {
-		t.Fatal(err)
-	}
+	theirs := c.startWatched(other)
 	up, between := await(t, s, node.PeerUp)
 	if up.Peer != other {
 		t.Errorf("peer %d came up, want %d", up.Peer, other)
@@ -227,8 +216,7 @@ func TestMembersAreToldToSubscribers(t *testing.T) {
 	leader, other := c.leader(), c.follower()
 	s := c.nodes[leader].Subscribe(4096)
 	defer s.Close()
-	c.join(4)
-	m := c.change(leader, node.Change{Learn: []node.Member{c.joining[4]}})
+	m := c.change(leader, node.Change{Learn: []node.Member{c.join(4)}})
 	e, _ := await(t, s, node.MembershipChanged)
 	if e.Index > m.Version || e.Group != 1 || !strings.Contains(e.Detail, "learners 4") {
 		t.Errorf("%+v, want learner 4 and a version up to %d", e, m.Version)
@@ -237,13 +225,7 @@ func TestMembersAreToldToSubscribers(t *testing.T) {
 	if err := os.RemoveAll(c.nodeOptions(other).Dir); err != nil {
 		t.Fatal(err)
 	}
-	n, err := node.Open(c.nodeOptions(other))
-	if err != nil {
-		t.Fatal(err)
-	}
-	theirs := n.Subscribe(64)
-	defer theirs.Close()
-	c.nodes[other] = n
+	theirs := c.startWatched(other)
 	for name, s := range map[string]*node.Subscription{"a member": s, "the refused node": theirs} {
 		if e, _ := await(t, s, node.PeerRefused); !strings.Contains(e.Detail, "replace") {
 			t.Errorf("%s is told %q, want what to do", name, e.Detail)
@@ -264,37 +246,8 @@ func TestDamageIsToldToSubscribers(t *testing.T) {
 	}
 	c.agree()
 	c.stop(other)
-	files, err := filepath.Glob(filepath.Join(c.nodeOptions(other).Dir, "wal", "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	needle, found := []byte("needle 4 in the log"), false
-	for _, file := range files {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			continue // a directory
-		}
-		if i := bytes.Index(b, needle); i >= 0 {
-			found = true
-			b[i] ^= 1
-			if err := os.WriteFile(file, b, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if !found {
-		t.Fatalf("the entry is in none of %v", files)
-	}
-	n, err := node.Open(c.nodeOptions(other))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := n.Subscribe(64)
-	defer s.Close()
-	c.nodes[other] = n
-	if c.groups[other], err = n.StartGroup(1, &sum{}); err != nil {
-		t.Fatal(err)
-	}
+	c.flip(other, "needle 4 in the log")
+	s := c.startWatched(other)
 	damage, _ := await(t, s, node.DamageFound)
 	mended, _ := await(t, s, node.DamageMended)
 	_, between := await(t, s, node.GroupStarted)
@@ -308,48 +261,18 @@ func TestDamageIsToldToSubscribers(t *testing.T) {
 	c.agree()
 }
 
-// TestFencesAreToldToSubscribers takes the file with the last entries from the log of a node that is
-// down.
+// TestFencesAreToldToSubscribers takes the end from the log of a node that is down.
 func TestFencesAreToldToSubscribers(t *testing.T) {
-	c := newTestCluster(t, 3, nil)
+	c := newTestCluster(t, 3, smallSegments)
 	c.ready()
 	c.registered()
-	leader, other := c.leader(), c.follower()
-	needle := []byte("the newest entry of the log")
-	for i := range 25 { // into files of 1 MiB
-		command := append(number(1), make([]byte, 100_000)...)
-		if i == 24 {
-			command = append(number(1), needle...)
-		}
-		if _, err := c.groups[leader].Propose(background(t), command); err != nil {
-			t.Fatal(err)
-		}
-	}
+	other := c.follower()
+	c.fillSegments()
+	c.add(other, 3)
 	want := c.agree()
 	c.stop(other)
-	files, err := filepath.Glob(filepath.Join(c.nodeOptions(other).Dir, "wal", "*.wal"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	removed := false
-	for _, file := range files {
-		if b, err := os.ReadFile(file); err == nil && bytes.Contains(b, needle) {
-			removed = os.Remove(file) == nil
-		}
-	}
-	if !removed {
-		t.Fatalf("the entry is in none of %v", files)
-	}
-	n, err := node.Open(c.nodeOptions(other))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := n.Subscribe(64)
-	defer s.Close()
-	c.nodes[other] = n
-	if c.groups[other], err = n.StartGroup(1, &sum{}); err != nil {
-		t.Fatal(err)
-	}
+	c.loseEndOfLog(other)
+	s := c.startWatched(other)
 	await(t, s, node.DamageFound)
 	await(t, s, node.GroupFenced)
 	await(t, s, node.GroupUnfenced)

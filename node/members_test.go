@@ -4,9 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -79,30 +76,15 @@ func TestGroupsHaveMembersOfTheirOwn(t *testing.T) {
 // A member that was added and has lost the end of its log asks the members of now, which its
 // options do not name.
 func TestDamagedMemberAsksTheMembersOfNow(t *testing.T) {
-	c := newTestCluster(t, 3, func(o *node.Options) {
-		o.SegmentBytes, o.EntryBytes, o.CommandBytes = 64<<10, 16<<10, 16<<10
-	})
+	c := newTestCluster(t, 3, smallSegments)
 	c.ready()
 	c.change(1, node.Change{Add: []node.Member{c.join(4), c.join(5)}})
 	c.ready()
-	for range 40 {
-		if _, err := c.groups[1].Propose(background(t), make([]byte, 8<<10)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	c.fillSegments()
 	c.add(1, 3)
 	c.agree()
 	c.stop(5)
-	files, err := filepath.Glob(filepath.Join(c.nodeOptions(5).Dir, "wal", "*.wal"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	slices.Sort(files)
-	for _, f := range files[len(files)-2:] { // the last with frames, and the one prepared
-		if err := os.Remove(f); err != nil {
-			t.Fatal(err)
-		}
-	}
+	c.loseEndOfLog(5)
 	// With three of five down the two others cannot tell what node 5 has acknowledged.
 	c.stop(2)
 	c.stop(3)
@@ -121,12 +103,7 @@ func TestDamagedMemberAsksTheMembersOfNow(t *testing.T) {
 
 // Control frames that mean nothing do no harm, and a question that is not known is answered.
 func TestControlFramesThatMeanNothing(t *testing.T) {
-	n, p := besideFakeLeader(t, nil)
-	g, err := n.StartGroup(1, &scripted{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.lead(t, g)
+	_, g, p := underFakeLeader(t)
 	frame := func(id uint64, body string) []byte {
 		return append(binary.LittleEndian.AppendUint64(nil, id), body...)
 	}

@@ -24,26 +24,14 @@ import (
 //	13  a peer that blocks the loop: TestHungPeerCostsItsQueueAndNothingElse of transport
 //	15  an old id with an empty disk: TestWipedNodeIsRefusedAndReplaced
 
-// append2 is an append of entry 2 that is committed with it.
-func append2() *pb.Message {
-	return &pb.Message{Type: pb.MsgApp.Enum(), From: new(uint64(2)), To: new(uint64(1)),
-		Term: new(uint64(2)), LogTerm: new(uint64(1)), Index: new(uint64(1)),
-		Entries: []*pb.Entry{packed(2, "a")}, Commit: new(uint64(2))}
-}
-
 // Mistake 1: respond only after stable storage is updated (thesis, figure 3.1): while the log
 // writer stands still a follower acknowledges nothing, and applies nothing that is not on its own
 // disk.
 func TestMistake01AcknowledgeBeforeDurable(t *testing.T) {
-	n, p := besideFakeLeader(t, nil)
-	g, err := n.StartGroup(1, &scripted{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.lead(t, g)
+	n, g, p := underFakeLeader(t)
 	release := node.HoldLog(n)
 	defer release()
-	p.SendRaft(1, 1, []*pb.Message{append2()})
+	p.SendRaft(1, 1, []*pb.Message{appendOf(2, 1, "a")})
 	eventually(t, "the core has the entry", func() bool { return g.Status().Commit == 2 })
 	beats := p.heard(pb.MsgHeartbeatResp)
 	eventually(t, "node 1 answers heartbeats", func() bool {
@@ -63,14 +51,9 @@ func TestMistake01AcknowledgeBeforeDurable(t *testing.T) {
 // Mistake 2: ignoring the error of a save (etcd's raftexample): when the log takes nothing any more
 // the node acknowledges nothing any more, to peers and to callers, and says that it has failed.
 func TestMistake02FailedSaveIgnored(t *testing.T) {
-	n, p := besideFakeLeader(t, nil)
-	g, err := n.StartGroup(1, &scripted{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.lead(t, g)
+	n, g, p := underFakeLeader(t)
 	node.BreakLog(n)
-	p.SendRaft(1, 1, []*pb.Message{append2()})
+	p.SendRaft(1, 1, []*pb.Message{appendOf(2, 1, "a")})
 	select {
 	case <-n.Done():
 	case <-time.After(20 * time.Second):
@@ -100,8 +83,7 @@ func TestMistake08RestartOnTheWrongMembership(t *testing.T) {
 	for c.groups[1].Status().SnapshotIndex <= 1 {
 		c.add(1, 1)
 	}
-	c.join(4)
-	m := c.change(1, node.Change{Add: []node.Member{c.joining[4]}})
+	m := c.change(1, node.Change{Add: []node.Member{c.join(4)}})
 	c.within("all know the change", func() bool {
 		for _, g := range c.groups {
 			if g.Membership().Version != m.Version {
@@ -144,12 +126,7 @@ func TestMistake08RestartOnTheWrongMembership(t *testing.T) {
 // issue 9884): its caller learns that its fate is open, at once, and the new connection does not
 // bring it again.
 func TestMistake05ForwardedCommandVanishes(t *testing.T) {
-	n, p := besideFakeLeader(t, nil)
-	g, err := n.StartGroup(1, &scripted{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.lead(t, g)
+	_, g, p := underFakeLeader(t)
 	ended := make(chan error, 1)
 	go func() {
 		_, err := g.Propose(context.Background(), []byte("once"))
@@ -259,8 +236,7 @@ func TestMistake11SnapshotOlderThanItsReceiver(t *testing.T) {
 		}
 		return true
 	})
-	c.join(4)
-	c.change(c.leader(), node.Change{Learn: []node.Member{c.joining[4]}})
+	c.change(c.leader(), node.Change{Learn: []node.Member{c.join(4)}})
 	c.within("the learner has what the others have", func() bool {
 		return c.groups[4].Status().Applied >= c.groups[c.leader()].Status().Commit
 	})
@@ -316,8 +292,6 @@ func TestMistake14TicksWaitForTheDisk(t *testing.T) {
 	c.ready()
 	leader := c.leader()
 	term := c.groups[leader].Status().Term
-	s := c.nodes[leader].Subscribe(1024)
-	defer s.Close()
 	release := node.HoldLog(c.nodes[leader])
 	defer release()
 	call := c.groups[leader].Go(number(1)) // goes to the log writer

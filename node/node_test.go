@@ -125,18 +125,33 @@ func (c *testCluster) nodeOptions(id uint64) node.Options {
 
 func (c *testCluster) start(id uint64) {
 	c.t.Helper()
+	c.open(id)
+	c.serve(id)
+}
+
+// open opens a node and starts no group on it.
+func (c *testCluster) open(id uint64) *node.Node {
+	c.t.Helper()
 	n, err := node.Open(c.nodeOptions(id))
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	g, err := n.StartGroup(1, &sum{fail: errors.New("broken")})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nodes[id] = n
+	return n
+}
+
+// serve starts the first group on a node that is open.
+func (c *testCluster) serve(id uint64) {
+	c.t.Helper()
+	g, err := c.nodes[id].StartGroup(1, &sum{fail: errors.New("broken")})
 	if err != nil {
-		n.Close()
 		c.t.Fatal(err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.nodes[id], c.groups[id] = n, g
+	c.groups[id] = g
 }
 
 func (c *testCluster) stop(id uint64) {
@@ -295,11 +310,7 @@ func TestManyCommandsAtOnce(t *testing.T) {
 			for i := range calls {
 				calls[i] = g.Go(number(1))
 			}
-			for _, call := range calls {
-				if _, err := call.Wait(background(t)); err != nil {
-					t.Error(err)
-				}
-			}
+			allApplied(t, calls)
 		})
 	}
 	wg.Wait()

@@ -5,10 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,7 +18,6 @@ import (
 	"github.com/connectraft/connect/node"
 	"github.com/connectraft/connect/snap"
 	"github.com/connectraft/connect/statemachine"
-	"github.com/connectraft/connect/transport"
 )
 
 // scripted is a state machine whose methods do what the test says.
@@ -46,73 +43,6 @@ func (s *scripted) Query(query []byte) ([]byte, error) {
 func (s *scripted) Snapshot(w io.Writer) error { _, err := w.Write([]byte("state")); return err }
 func (s *scripted) Restore(r io.Reader) error  { _, err := io.Copy(io.Discard, r); return err }
 
-// frame is a request frame that the fake peer has received.
-type frame struct {
-	kind    transport.Kind
-	payload []byte
-}
-
-// fakePeer is node 2 of a cluster, played by the test over the real transport.
-type fakePeer struct {
-	*transport.Transport
-	frames  chan frame
-	up      chan struct{}
-	options node.Options // of node 1
-	mu      struct {
-		sync.Mutex
-		heard map[pb.MessageType]int // raft messages of node 1
-	}
-}
-
-func (p *fakePeer) HandleRaft(_, _ uint64, messages []*pb.Message) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.mu.heard == nil {
-		p.mu.heard = map[pb.MessageType]int{}
-	}
-	for _, m := range messages {
-		p.mu.heard[m.GetType()]++
-	}
-}
-
-// heard returns how many messages of a type node 1 has sent.
-func (p *fakePeer) heard(kind pb.MessageType) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.mu.heard[kind]
-}
-
-// heartbeat sends one as the leader of term 2.
-func (p *fakePeer) heartbeat() {
-	p.SendRaft(1, 1, []*pb.Message{{Type: pb.MsgHeartbeat.Enum(), From: new(uint64(2)),
-		To: new(uint64(1)), Term: new(uint64(2)), Commit: new(uint64(1))}})
-}
-
-func (p *fakePeer) HandleRequest(from, group uint64, kind transport.Kind, payload []byte) {
-	if kind == 5 { // how far are you? Not at all.
-		_ = p.Send(from, group, 6, make([]byte, 16))
-		return
-	}
-	if kind == 11 { // a sign of life
-		return
-	}
-	select {
-	case p.frames <- frame{kind, payload}:
-	default:
-	}
-}
-func (p *fakePeer) HandleSnapshot(context.Context, uint64, uint64, *pb.Message, int64,
-	io.Reader) error {
-	return errors.New("not wanted")
-}
-func (p *fakePeer) PeerLost(uint64) {}
-func (p *fakePeer) PeerUp(uint64, uint64) {
-	select {
-	case p.up <- struct{}{}:
-	default:
-	}
-}
-
 // listen listens at an address that nobody takes when the listener is closed.
 func listen(t *testing.T) net.Listener {
 	t.Helper()
@@ -123,75 +53,9 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// besideFakeLeader opens node 1 of two, which does not campaign by itself, and node 2 as a fake.
-func besideFakeLeader(t *testing.T, change func(*node.Options)) (*node.Node, *fakePeer) {
-	t.Helper()
-	own, other := listen(t), listen(t)
-	o := node.Options{ClusterID: "test", ID: 1, Dir: t.TempDir(), PeerListener: own,
-		Tick: 10 * time.Millisecond, ElectionTicks: 10_000, SegmentBytes: 1 << 20,
-		Members: []node.Member{{ID: 1, Address: own.Addr().String()},
-			{ID: 2, Address: other.Addr().String()}},
-		Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
-	if change != nil {
-		change(&o)
-	}
-	n, err := node.Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		showOnFailure(t, map[uint64]*node.Node{1: n})
-		n.Close()
-	})
-	p := &fakePeer{frames: make(chan frame, 16), up: make(chan struct{}, 1), options: o}
-	p.Transport, err = transport.New(transport.Options{ClusterID: "test", NodeID: 2,
-		Incarnation: 7, Address: other.Addr().String(), Listener: other, Handler: p,
-		Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.SetPeer(1, own.Addr().String())
-	p.Start()
-	t.Cleanup(func() { p.Close() })
-	select {
-	case <-p.up:
-	case <-time.After(20 * time.Second):
-		t.Fatal("the fake peer does not get a connection")
-	}
-	eventually(t, "node 1 gets a connection", func() bool {
-		for _, s := range n.Peers() {
-			if s.ID == 2 && s.Connected {
-				return true
-			}
-		}
-		return false
-	})
-	return n, p
-}
-
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	(&testCluster{t: t}).within(what, condition)
-}
-
-// lead makes node 1 take the fake for the leader of term 2.
-func (p *fakePeer) lead(t *testing.T, g *node.Group) {
-	t.Helper()
-	eventually(t, "node 1 follows the fake", func() bool {
-		if s := g.Status(); s.Leader == 2 || s.Failed != "" {
-			return true
-		}
-		p.heartbeat()
-		return g.Status().Leader == 2
-	})
-}
-
-// packed is an entry with one command, as internal/replica packs it.
-func packed(index uint64, command string) *pb.Entry {
-	data := append([]byte{2}, make([]byte, 8)...)
-	data = binary.LittleEndian.AppendUint32(data, 1)
-	data = replica.AppendCommand(data, replica.Command{Data: []byte(command)})
-	return &pb.Entry{Index: &index, Term: new(uint64(2)), Type: pb.EntryNormal.Enum(), Data: data}
 }
 
 // ended fails the test when the call does not end; the outcome does not matter.
@@ -255,13 +119,9 @@ func TestMistake12SnapshotRemovedWhileItWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.lead(t, g)
-	p.SendRaft(1, 1, []*pb.Message{{Type: pb.MsgApp.Enum(), From: new(uint64(2)),
-		To: new(uint64(1)), Term: new(uint64(2)), LogTerm: new(uint64(1)), Index: new(uint64(1)),
-		Entries: []*pb.Entry{packed(2, "a")}, Commit: new(uint64(2))}})
+	p.SendRaft(1, 1, []*pb.Message{appendOf(2, 1, "a")})
 	eventually(t, "entry 2 is committed", func() bool { return g.Status().Commit == 2 })
-	p.SendRaft(1, 1, []*pb.Message{{Type: pb.MsgApp.Enum(), From: new(uint64(2)),
-		To: new(uint64(1)), Term: new(uint64(2)), LogTerm: new(uint64(2)), Index: new(uint64(2)),
-		Entries: []*pb.Entry{packed(3, "b")}, Commit: new(uint64(3))}})
+	p.SendRaft(1, 1, []*pb.Message{appendOf(3, 2, "b")})
 	eventually(t, "entry 3 is committed", func() bool { return g.Status().Commit == 3 })
 
 	store, err := snap.Open(filepath.Join(t.TempDir(), "snap"), snap.Options{})
@@ -321,21 +181,10 @@ func TestCommandHandedBackToAStoppedGroupEnds(t *testing.T) {
 	}
 	p.lead(t, g)
 	call := g.Go([]byte("x"))
-	var forward frame
-	select {
-	case forward = <-p.frames:
-	case <-time.After(20 * time.Second):
-		t.Fatal("the command was not forwarded")
-	}
-	p.SendRaft(1, 1, []*pb.Message{{Type: pb.MsgApp.Enum(), From: new(uint64(2)),
-		To: new(uint64(1)), Term: new(uint64(2)), LogTerm: new(uint64(1)), Index: new(uint64(1)),
-		Entries: []*pb.Entry{packed(2, "a")}, Commit: new(uint64(2))}})
+	forward := p.next(t)
+	p.SendRaft(1, 1, []*pb.Message{appendOf(2, 1, "a")})
 	eventually(t, "the group stops", func() bool { return g.Status().Failed != "" })
-	reply := append([]byte(nil), forward.payload[:8]...) // id
-	reply = append(reply, 1, 1, 0, 0)                    // one command, not leader, no index, no text
-	if err := p.Send(1, 1, 2, reply); err != nil {
-		t.Fatal(err)
-	}
+	p.answer(t, forward, codeNotLeader, "")
 	ended(t, "the command", call)
 }
 
@@ -348,11 +197,7 @@ func TestForwardToAGroupThatDoesNotRunIsAnswered(t *testing.T) {
 	if err := p.Send(1, 1, 1, payload); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-p.frames:
-	case <-time.After(5 * time.Second):
-		t.Error("no reply: the asker's call and its place in the admission are lost")
-	}
+	p.next(t) // else the asker's call and its place in the admission are lost
 }
 
 // A reply that the transport refuses (here: larger than a frame) must not leave the asker waiting
@@ -376,34 +221,18 @@ func TestForwardedCommandEndsWhenItsReplyCannotBeSent(t *testing.T) {
 	ended(t, "the command", call)
 }
 
-// next returns the next request frame that node 1 sends.
-func (p *fakePeer) next(t *testing.T) frame {
-	t.Helper()
-	select {
-	case f := <-p.frames:
-		return f
-	case <-time.After(20 * time.Second):
-		t.Fatal("node 1 sends no frame")
-		return frame{}
-	}
-}
-
 // A reply to a command that an earlier life of this node has forwarded must not end a command of
 // this life: it may not be in the log at all.
 func TestReplyToAnEarlierLifeEndsNothing(t *testing.T) {
-	n, p := besideFakeLeader(t, nil)
-	g, err := n.StartGroup(1, &scripted{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.lead(t, g)
+	n, g, p := underFakeLeader(t)
 	g.Go([]byte("first"))
 	old := p.next(t)
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
 	p.options.PeerListener = nil
-	if n, err = node.Open(p.options); err != nil {
+	n, err := node.Open(p.options)
+	if err != nil {
 		t.Fatal(err)
 	}
 	defer n.Close()
@@ -413,11 +242,7 @@ func TestReplyToAnEarlierLifeEndsNothing(t *testing.T) {
 	p.lead(t, g)
 	call := g.Go([]byte("second"))
 	p.next(t)
-	reply := append([]byte(nil), old.payload[:8]...)
-	reply = append(reply, 1, 0, 9, 5) // one command, applied, index 9, 5 bytes
-	if err := p.Send(1, 1, 2, append(reply, "first"...)); err != nil {
-		t.Fatal(err)
-	}
+	p.answer(t, old, codeApplied, "first")
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if r, err := call.Wait(ctx); err == nil {
@@ -428,12 +253,7 @@ func TestReplyToAnEarlierLifeEndsNothing(t *testing.T) {
 
 // Calls that are in the inbox when the event loop panics end all the same.
 func TestCallsOfATurnThatPanicsEnd(t *testing.T) {
-	n, p := besideFakeLeader(t, nil)
-	g, err := n.StartGroup(1, &scripted{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.lead(t, g)
+	_, g, _ := underFakeLeader(t)
 	var calls []*node.Call
 	for i := 0; g.Status().Failed == "" && i < 1_000_000; i++ {
 		if i == 500 {

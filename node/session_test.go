@@ -24,45 +24,8 @@ func openSession(t *testing.T, g *node.Group) *node.Session {
 	return s
 }
 
-// forwarded reads the only command of a forward frame.
-func forwarded(t *testing.T, f frame) replica.Command {
-	t.Helper()
-	c, rest, err := replica.ParseCommand(f.payload[9:]) // behind id and number of commands
-	if err != nil || len(rest) != 0 || f.payload[8] != 1 {
-		t.Fatalf("not one forwarded command: %x", f.payload)
-	}
-	return c
-}
-
-// answer replies to a forward frame of one command.
-func (p *fakePeer) answer(t *testing.T, f frame, outcome byte, text string) {
-	t.Helper()
-	reply := append(bytes.Clone(f.payload[:8]), 1, outcome, 9, byte(len(text)))
-	if err := p.Send(1, 1, 2, append(reply, text...)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-const (
-	codeApplied = 0
-	codeUnknown = 2
-	codeExpired = 10
-	codeFull    = 12
-)
-
-func besideFakeLeaderOf(t *testing.T) (*node.Group, *fakePeer) {
-	t.Helper()
-	n, p := besideFakeLeader(t, nil)
-	g, err := n.StartGroup(1, &scripted{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.lead(t, g)
-	return g, p
-}
-
 func TestCommandOfUnknownFateIsSentAgainUnderItsSequence(t *testing.T) {
-	g, p := besideFakeLeaderOf(t)
+	_, g, p := underFakeLeader(t)
 	call := g.GoSession(5, 3, 2, []byte("x"))
 	want := replica.Command{Session: 5, Sequence: 3, Acked: 2, Data: []byte("x")}
 	for range 3 {
@@ -81,7 +44,7 @@ func TestCommandOfUnknownFateIsSentAgainUnderItsSequence(t *testing.T) {
 
 // A refusal of one submission says nothing about an earlier one whose fate is not known.
 func TestRefusalAfterAnUnknownSubmissionIsUnknown(t *testing.T) {
-	g, p := besideFakeLeaderOf(t)
+	_, g, p := underFakeLeader(t)
 	sure := g.GoSession(5, 3, 2, []byte("x"))
 	p.answer(t, p.next(t), codeExpired, "")
 	_, err := sure.Wait(background(t))
@@ -100,7 +63,7 @@ func TestRefusalAfterAnUnknownSubmissionIsUnknown(t *testing.T) {
 // A full session takes nothing before answers are acknowledged, and only the one who counts its
 // sequences can do that.
 func TestFullSessionIsLeftToItsCounter(t *testing.T) {
-	g, p := besideFakeLeaderOf(t)
+	_, g, p := underFakeLeader(t)
 	call := g.GoSession(5, 3, 1, []byte("x"))
 	p.answer(t, p.next(t), codeUnknown, "")
 	p.answer(t, p.next(t), codeFull, "")
@@ -114,7 +77,7 @@ func TestFullSessionIsLeftToItsCounter(t *testing.T) {
 
 // Whoever waits for a command decides how long it is sent again.
 func TestCommandIsNotSentAgainWhenItsWaiterHasLeft(t *testing.T) {
-	g, p := besideFakeLeaderOf(t)
+	_, g, p := underFakeLeader(t)
 	call := g.GoSession(5, 1, 0, []byte("x"))
 	first := p.next(t)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -134,7 +97,7 @@ func TestCommandIsNotSentAgainWhenItsWaiterHasLeft(t *testing.T) {
 
 // A session that is full of answers which have arrived says so, and goes on.
 func TestFullSessionAcknowledgesAndGoesOn(t *testing.T) {
-	g, p := besideFakeLeaderOf(t)
+	_, g, p := underFakeLeader(t)
 	opened := make(chan *node.Session)
 	go func() {
 		s, _ := g.OpenSession(context.Background())
@@ -340,23 +303,14 @@ func TestClosedSessionTakesNothing(t *testing.T) {
 // The window blocks, and lets go when its oldest command ends.
 func TestSessionWindowBlocks(t *testing.T) {
 	block := make(chan struct{})
-	n := newTestCluster(t, 1, nil).nodes[1]
-	g, err := n.StartGroup(2, &scripted{apply: func(command []byte) ([]byte, error) {
-		<-block
-		return command, nil
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the group serves", func() bool { return g.Ready() == nil })
-	s := openSession(t, g)
+	s := openSession(t, newTestCluster(t, 1, nil).startGroup(2, held(block)))
 	var calls []*node.Call
 	for i := range uint64(1024) {
 		calls = append(calls, s.Go(background(t), binary.LittleEndian.AppendUint64(nil, i)))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	_, err = s.Go(ctx, []byte("one more")).Wait(background(t))
+	_, err := s.Go(ctx, []byte("one more")).Wait(background(t))
 	if !errors.Is(err, context.DeadlineExceeded) || node.OutcomeOf(err) != node.NotApplied {
 		t.Errorf("beyond the window: %v", err)
 	}
@@ -375,16 +329,7 @@ func TestSessionWindowBlocks(t *testing.T) {
 // Who waits for the window of a session learns that it was closed, however many they are.
 func TestClosedSessionLetsAllWaitersGo(t *testing.T) {
 	block := make(chan struct{})
-	n := newTestCluster(t, 1, nil).nodes[1]
-	g, err := n.StartGroup(2, &scripted{apply: func(command []byte) ([]byte, error) {
-		<-block
-		return command, nil
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the group serves", func() bool { return g.Ready() == nil })
-	s := openSession(t, g)
+	s := openSession(t, newTestCluster(t, 1, nil).startGroup(2, held(block)))
 	for range 1024 {
 		s.Go(background(t), []byte("x"))
 	}
