@@ -14,10 +14,21 @@ import (
 	"github.com/connectraft/connect/config"
 )
 
+// get asks the admin listener as a browser or a probe does.
 func get(t *testing.T, cfg *config.Config, path string) (status int, body string) {
 	t.Helper()
+	request, err := http.NewRequest(http.MethodGet, "http://"+cfg.Self().Admin+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return do(t, request)
+}
+
+// do sends a request over a connection of its own.
+func do(t *testing.T, request *http.Request) (status int, body string) {
+	t.Helper()
 	client := http.Client{Timeout: waitMax, Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Get("http://" + cfg.Self().Admin + path)
+	response, err := client.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}

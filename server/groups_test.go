@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -184,22 +183,8 @@ func TestSessionIsExactlyOnceThroughBrokenConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const goroutines, each = 8, 50
-	var seen sync.Map
-	var all sync.WaitGroup
-	for range goroutines {
-		all.Go(func() {
-			for range each {
-				r, err := s.Do(t.Context(), client.Command("incr"))
-				if _, twice := seen.LoadOrStore(string(r.Answer), true); err != nil || twice {
-					t.Errorf("%q, twice %v, %v", r.Answer, twice, err)
-					return
-				}
-			}
-		})
-	}
-	all.Wait()
-	dial(t, cfg).expect("get\r\n", fmt.Sprint(":", goroutines*each))
+	increments(t, 8, 50, s.Do)
+	dial(t, cfg).expect("get\r\n", ":400")
 	if err := s.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
