@@ -151,6 +151,16 @@ func (c *cluster) printf(format string, args ...any) {
 // printJSON writes a value in one line.
 func (c *cluster) printJSON(v any) error { return json.NewEncoder(c.OutOrStdout()).Encode(v) }
 
+// printLines writes values as JSON, a line for each.
+func printLines[T any](c *cluster, values []T) error {
+	for _, v := range values {
+		if err := c.printJSON(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // say tells on stderr what is waited for, once until something else is.
 func (c *cluster) say(format string, args ...any) {
 	c.saying.Lock()

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -45,27 +44,12 @@ func newChange(command *cobra.Command,
 	})
 }
 
-// groups are all that run anywhere. A node that is out of the cluster is not asked: it does not
-// learn which groups were removed since.
+// groups are all that run anywhere.
 func (c *cluster) groups(ctx context.Context) ([]uint64, error) {
-	answers := c.survey(ctx, firstGroup)
 	var groups []uint64
-	heard := false
-	for _, a := range answers {
-		if a.err != nil || a.isOut() {
-			continue
-		}
-		var list admin.Groups
-		if err := c.call(ctx, http.MethodGet, a.member.Admin, "/v1/groups", nil, &list); err != nil {
-			return nil, bad("%v", err)
-		}
-		heard = true
-		for _, g := range list.Groups {
-			groups = append(groups, g.Group)
-		}
-	}
-	if !heard {
-		return nil, noAnswer(answers)
+	err := c.everyGroup(ctx, func(_ uint64, g *admin.Group) { groups = append(groups, g.Group) })
+	if err != nil {
+		return nil, err
 	}
 	slices.Sort(groups)
 	if groups = slices.Compact(groups); len(groups) == 0 {
@@ -163,14 +147,11 @@ func (c *cluster) reachAll(ctx context.Context, groups []uint64, lacks plan) (
 
 // printMemberships prints the groups; of many, only the first.
 func (c *cluster) printMemberships(results []*admin.Membership) error {
+	if c.json {
+		return printLines(c, results)
+	}
 	const shown = 8
 	for i, m := range results {
-		if c.json {
-			if err := c.printJSON(m); err != nil {
-				return err
-			}
-			continue
-		}
 		if i == shown {
 			c.printf("and %d other groups\n", len(results)-shown)
 			return nil

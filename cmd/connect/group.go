@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,38 +57,18 @@ Exit codes: 0 every group has a leader and nothing is wrong, 1 not so, 2 wrong c
 	})
 }
 
-// groupRows asks every member for its groups; not those that are none any more, which do not learn
-// what is removed.
+// groupRows asks every member for its groups.
 func (c *cluster) groupRows(ctx context.Context) ([]groupRow, error) {
 	byID := make(map[uint64]*groupRow)
-	answers := c.survey(ctx, firstGroup)
-	heard := false
-	for _, a := range answers {
-		if a.err != nil || a.isOut() {
-			continue
-		}
-		var list admin.Groups
-		if err := c.call(ctx, http.MethodGet, a.member.Admin, "/v1/groups", nil, &list); err != nil {
-			return nil, bad("%w", err)
-		}
-		heard = true
-		for i := range list.Groups {
-			addGroup(byID, &list.Groups[i], a.member.ID)
-		}
-	}
-	if !heard {
-		return nil, noAnswer(answers)
+	err := c.everyGroup(ctx, func(on uint64, g *admin.Group) { addGroup(byID, g, on) })
+	if err != nil {
+		return nil, err
 	}
 	rows := []groupRow{}
 	for _, r := range byID {
 		rows = append(rows, *r)
 	}
-	slices.SortFunc(rows, func(a, b groupRow) int {
-		if a.Group < b.Group {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(rows, func(a, b groupRow) int { return cmp.Compare(a.Group, b.Group) })
 	return rows, nil
 }
 
@@ -115,12 +96,7 @@ func addGroup(byID map[uint64]*groupRow, g *admin.Group, on uint64) {
 
 func (c *cluster) printGroups(rows []groupRow) error {
 	if c.json {
-		for _, r := range rows {
-			if err := c.printJSON(r); err != nil {
-				return err
-			}
-		}
-		return nil
+		return printLines(c, rows)
 	}
 	t := newTable(c.OutOrStdout())
 	t.line("GROUP", "LEADER", "TERM", "COMMIT", "VOTERS", "LEARNERS", "HEALTH")

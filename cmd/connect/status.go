@@ -145,12 +145,7 @@ func verdictOf(rows []row) error {
 
 func (c *cluster) printRows(rows []row) error {
 	if c.json {
-		for _, r := range rows {
-			if err := c.printJSON(r); err != nil {
-				return err
-			}
-		}
-		return nil
+		return printLines(c, rows)
 	}
 	t := newTable(c.OutOrStdout())
 	t.line("ID", "ROLE", "TERM", "LEADER", "COMMIT", "APPLIED", "LAG", "LOG", "SNAPSHOT", "ADMIN",

@@ -60,6 +60,30 @@ func (c *cluster) survey(ctx context.Context, group uint64) []answer {
 	return oneForEach(answers)
 }
 
+// everyGroup calls do with every group that a member runs, once for each member. A node that is out
+// of the cluster is not asked: it does not learn which groups were removed since.
+func (c *cluster) everyGroup(ctx context.Context, do func(on uint64, g *admin.Group)) error {
+	answers := c.survey(ctx, firstGroup)
+	heard := false
+	for _, a := range answers {
+		if a.err != nil || a.isOut() {
+			continue
+		}
+		var list admin.Groups
+		if err := c.call(ctx, http.MethodGet, a.member.Admin, "/v1/groups", nil, &list); err != nil {
+			return bad("%w", err)
+		}
+		heard = true
+		for i := range list.Groups {
+			do(a.member.ID, &list.Groups[i])
+		}
+	}
+	if !heard {
+		return noAnswer(answers)
+	}
+	return nil
+}
+
 // ask asks one member for its status.
 func (c *cluster) ask(ctx context.Context, m admin.Member, group uint64) (*admin.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
