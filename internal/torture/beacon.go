@@ -2,7 +2,6 @@ package torture
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/connectraft/connect/client"
@@ -24,16 +23,5 @@ func (b *beacon) do(o *operation, words []string) (reply, outcome, string) {
 	defer cancel()
 	// A fresh Group asks the node itself, which passes the command on, and not the old leader.
 	result, err := b.client.Group(1).Write(ctx, client.Command(words[0], words[1:]...))
-	switch {
-	case errors.Is(err, client.ErrUnknown):
-		return reply{}, unknown, err.Error()
-	case err != nil:
-		return reply{}, notApplied, err.Error()
-	}
-	o.Index = int64(result.Index)
-	r, err := parseReply(result.Answer)
-	if err != nil {
-		return reply{failed: err.Error()}, applied, err.Error()
-	}
-	return r, applied, r.failed
+	return conclude(o, result, err)
 }

@@ -49,9 +49,13 @@ func (r *run) wipeOne(ctx context.Context) (string, error) {
 		round(noticed), p.id(), round(time.Since(began)), kills), nil
 }
 
-// members asks a node who the members of the first group are.
-func (p *process) members(ctx context.Context) (m admin.Membership, _ error) {
-	body, err := p.get(ctx, "/v1/members?group=1")
+// members asks the leader who the members of the first group are.
+func (r *run) members(ctx context.Context) (m admin.Membership, _ error) {
+	leader, _ := r.cluster.leader(ctx)
+	if leader == nil {
+		return m, errors.New("nobody leads")
+	}
+	body, err := leader.get(ctx, "/v1/members?group=1")
 	if err == nil {
 		err = json.Unmarshal(body, &m)
 	}
@@ -61,11 +65,7 @@ func (p *process) members(ctx context.Context) (m admin.Membership, _ error) {
 // registered returns nil when the cluster knows the directories of all nodes: before that it could
 // not tell that one was wiped. What it knows of a directory must never change.
 func (r *run) registered(ctx context.Context) error {
-	leader, _ := r.cluster.leader(ctx)
-	if leader == nil {
-		return errors.New("nobody leads")
-	}
-	m, err := leader.members(ctx)
+	m, err := r.members(ctx)
 	if err != nil {
 		return err
 	}

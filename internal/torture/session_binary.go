@@ -53,6 +53,21 @@ func (s *binarySession) do(o *operation, words []string) (reply, outcome, string
 	} else {
 		result, err = s.read(o, client.Command(words[0], words[1:]...))
 	}
+	if err == nil {
+		s.saw(int64(result.Index))
+	}
+	return conclude(o, result, err)
+}
+
+// saw lets the watchers ask for what is as new as an index.
+func (s *binarySession) saw(index int64) {
+	for known := s.newest.Load(); index > known && !s.newest.CompareAndSwap(known, index); {
+		known = s.newest.Load()
+	}
+}
+
+// conclude tells what a call of package client has come to, and notes where its answer stands.
+func conclude(o *operation, result client.Result, err error) (reply, outcome, string) {
 	switch {
 	case errors.Is(err, client.ErrUnknown):
 		return reply{}, unknown, err.Error()
@@ -60,9 +75,6 @@ func (s *binarySession) do(o *operation, words []string) (reply, outcome, string
 		return reply{}, notApplied, err.Error()
 	}
 	o.Index = int64(result.Index)
-	for known := s.newest.Load(); o.Index > known && !s.newest.CompareAndSwap(known, o.Index); {
-		known = s.newest.Load()
-	}
 	r, err := parseReply(result.Answer)
 	if err != nil {
 		return reply{failed: err.Error()}, applied, err.Error()
