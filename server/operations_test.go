@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -47,12 +46,7 @@ func openJoining(t *testing.T, id uint64) (*server.Server, *config.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := server.Open(cfg, counterService(), slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { closeServer(t, s) })
-	return s, cfg
+	return serve(t, cfg, counterService), cfg
 }
 
 // statusOf reads /v1/status.

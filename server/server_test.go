@@ -88,12 +88,18 @@ func open(t *testing.T, service func() server.Service, more string) (
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serve(t, cfg, service), cfg
+}
+
+// serve opens a server until the test ends.
+func serve(t *testing.T, cfg *config.Config, service func() server.Service) *server.Server {
+	t.Helper()
 	s, err := server.Open(cfg, service(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { closeServer(t, s) })
-	return s, cfg
+	return s
 }
 
 func closeServer(t *testing.T, s *server.Server) {

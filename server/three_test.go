@@ -3,7 +3,6 @@ package server_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,12 +49,7 @@ func openAll(t *testing.T, configs []*config.Config, service func() server.Servi
 ) {
 	t.Helper()
 	for _, cfg := range configs {
-		s, err := server.Open(cfg, service(), slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { closeServer(t, s) })
-		servers = append(servers, s)
+		servers = append(servers, serve(t, cfg, service))
 	}
 	for _, cfg := range configs {
 		c := openClient(t, cfg.Self().Client)
