@@ -215,13 +215,7 @@ func (c *linkedCluster) cutOff(id uint64, cut bool) {
 
 func (c *linkedCluster) within(what string, condition func() bool) {
 	c.Helper()
-	deadline := time.Now().Add(60 * time.Second)
-	for !condition() {
-		if time.Now().After(deadline) {
-			c.Fatalf("not in time: %s", what)
-		}
-		time.Sleep(2 * time.Millisecond) // the pace of the poll, not the wait itself
-	}
+	poll(c.T, time.Minute, what, condition)
 }
 
 // pass lets ticks of time pass: what happens meanwhile is not waited for.
@@ -232,10 +226,8 @@ func (c *linkedCluster) rest() {
 	c.Helper()
 	c.within("every group rests on every node", func() bool {
 		for _, n := range c.nodes {
-			for _, g := range n.Groups() {
-				if !g.Status().Resting {
-					return false
-				}
+			if !resting(n.Groups()) {
+				return false
 			}
 		}
 		return true

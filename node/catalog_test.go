@@ -252,11 +252,11 @@ func TestManyGroups(t *testing.T) {
 	c.ready()
 	begin := time.Now()
 	last := 1 + *manyGroups
-	c.forEachGroup(last, func(group uint64) error {
+	forEachGroup(t, last, func(group uint64) error {
 		return c.nodes[group%3+1].CreateGroup(background(t), group)
 	})
 	t.Logf("%d groups created after %v", *manyGroups, time.Since(begin))
-	c.forEachGroup(last, func(group uint64) error {
+	forEachGroup(t, last, func(group uint64) error {
 		n := c.nodes[(group+1)%3+1]
 		for n.Group(group) == nil || n.Group(group).Status().Leader == 0 {
 			if time.Since(begin) > 10*time.Minute {
@@ -272,25 +272,13 @@ func TestManyGroups(t *testing.T) {
 		}
 	})
 	t.Logf("every group has served after %v", time.Since(begin))
-	for {
-		awake := 0
-		for _, n := range c.nodes {
-			for _, g := range n.Groups() {
-				if !g.Status().Resting {
-					awake++
-				}
-			}
-		}
-		if awake == 0 {
-			break
-		}
-		if time.Since(begin) > 10*time.Minute {
-			t.Fatalf("%d replicas do not rest", awake)
-		}
-		time.Sleep(20 * time.Millisecond) // the pace of the poll, not the wait itself
+	for id, n := range c.nodes {
+		poll(t, 10*time.Minute, fmt.Sprintf("every group rests on node %d", id), func() bool {
+			return resting(n.Groups())
+		})
 	}
 	t.Logf("every group rests after %v", time.Since(begin))
-	c.forEachGroup(last, func(group uint64) error {
+	forEachGroup(t, last, func(group uint64) error {
 		r, err := c.nodes[group%3+1].Group(group).Read(background(t), nil, node.Linearizable)
 		if got := total(r.Answer); err == nil && (got == 0 || got%group != 0) {
 			err = fmt.Errorf("group %d has %d", group, total(r.Answer))
@@ -303,37 +291,30 @@ func TestManyGroups(t *testing.T) {
 	t.Logf("a node has stopped after %v", time.Since(begin))
 	c.start(2)
 	for group := uint64(1); group <= last; group++ {
-		for !serves(c.nodes[2], group) {
-			if time.Since(begin) > 10*time.Minute {
-				t.Fatalf("group %d does not serve on the node that has started again", group)
-			}
-			time.Sleep(5 * time.Millisecond) // the pace of the poll, not the wait itself
-		}
+		poll(t, 10*time.Minute, fmt.Sprintf("group %d serves on the node again", group), func() bool {
+			g := c.nodes[2].Group(group)
+			return g != nil && g.Ready() == nil
+		})
 	}
 	t.Logf("a node has started again after %v", time.Since(begin))
 }
 
-func serves(n *node.Node, group uint64) bool {
-	g := n.Group(group)
-	return g != nil && g.Ready() == nil
-}
-
 // forEachGroup does something for the groups from 2 to last, many at a time.
-func (c *testCluster) forEachGroup(last uint64, do func(group uint64) error) {
-	c.t.Helper()
+func forEachGroup(t testing.TB, last uint64, do func(group uint64) error) {
+	t.Helper()
 	tokens := make(chan struct{}, 256)
 	var wg sync.WaitGroup
 	for group := uint64(2); group <= last; group++ {
 		tokens <- struct{}{}
 		wg.Go(func() {
 			if err := do(group); err != nil {
-				c.t.Errorf("group %d: %v", group, err)
+				t.Errorf("group %d: %v", group, err)
 			}
 			<-tokens
 		})
 	}
 	wg.Wait()
-	if c.t.Failed() {
-		c.t.FailNow()
+	if t.Failed() {
+		t.FailNow()
 	}
 }

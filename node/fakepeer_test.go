@@ -99,15 +99,9 @@ func besideFakeLeader(t *testing.T, change func(*node.Options)) (*node.Node, *fa
 	if change != nil {
 		change(&o)
 	}
-	n, err := node.Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		showOnFailure(t, map[uint64]*node.Node{1: n})
-		n.Close()
-	})
+	n := openNode(t, o)
 	p := &fakePeer{frames: make(chan frame, 16), up: make(chan struct{}, 1), options: o}
+	var err error
 	p.Transport, err = transport.New(transport.Options{ClusterID: "test", NodeID: 2,
 		Incarnation: 7, Address: other.Addr().String(), Listener: other, Handler: p,
 		Logger: slog.New(slog.DiscardHandler)})

@@ -57,19 +57,13 @@ func besideVoters(t *testing.T, decide func(three *fakeVoter, attempt int, index
 	}
 	voters[0].follow(1)
 	voters[1].decide = decide
-	n, err := node.Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		showOnFailure(t, map[uint64]*node.Node{1: n})
-		n.Close()
-	})
+	n := openNode(t, o)
 	for _, v := range voters {
 		v.Start()
 		t.Cleanup(func() { v.Close() })
 	}
-	if g, err = n.StartGroup(1, &scripted{}); err != nil {
+	g, err := n.StartGroup(1, &scripted{})
+	if err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "node 1 leads", func() bool { return g.Status().Role == "leader" })

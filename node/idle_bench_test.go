@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,7 +23,7 @@ func BenchmarkIdleGroups(b *testing.B) {
 		groups = 1000
 	}
 	nodes := openNodes(b, 3, 100*time.Millisecond)
-	waitFor(b, "every node serves", func() bool {
+	poll(b, 10*time.Minute, "every node serves", func() bool {
 		for _, n := range nodes {
 			if n.Group(1).Ready() != nil || !n.Group(1).Status().Resting {
 				return false
@@ -34,11 +33,9 @@ func BenchmarkIdleGroups(b *testing.B) {
 	})
 	before := memory()
 	createGroups(b, nodes, groups)
-	waitFor(b, "every group rests", func() bool {
+	poll(b, 10*time.Minute, "every group rests", func() bool {
 		for _, n := range nodes {
-			if list := n.Groups(); uint64(len(list)) != groups+1 {
-				return false
-			} else if !resting(list) {
+			if list := n.Groups(); uint64(len(list)) != groups+1 || !resting(list) {
 				return false
 			}
 		}
@@ -117,28 +114,8 @@ func openNodes(b *testing.B, size int, tick time.Duration) []*node.Node {
 func createGroups(b *testing.B, nodes []*node.Node, groups uint64) {
 	b.Helper()
 	begin := time.Now()
-	tokens := make(chan struct{}, 256)
-	var wg sync.WaitGroup
-	for group := uint64(2); group < groups+2; group++ {
-		tokens <- struct{}{}
-		wg.Go(func() {
-			if err := nodes[group%uint64(len(nodes))].CreateGroup(b.Context(), group); err != nil {
-				b.Errorf("create group %d: %v", group, err)
-			}
-			<-tokens
-		})
-	}
-	wg.Wait()
+	forEachGroup(b, groups+1, func(group uint64) error {
+		return nodes[group%uint64(len(nodes))].CreateGroup(b.Context(), group)
+	})
 	b.Logf("%d groups created in %v", groups, time.Since(begin))
-}
-
-func waitFor(b *testing.B, what string, condition func() bool) {
-	b.Helper()
-	deadline := time.Now().Add(10 * time.Minute)
-	for !condition() {
-		if time.Now().After(deadline) {
-			b.Fatalf("not in time: %s", what)
-		}
-		time.Sleep(20 * time.Millisecond) // the pace of the poll, not the wait itself
-	}
 }

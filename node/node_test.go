@@ -196,13 +196,38 @@ func showOnFailure(t testing.TB, nodes map[uint64]*node.Node) {
 // within fails the test when condition does not come true in time.
 func (c *testCluster) within(what string, condition func() bool) {
 	c.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	eventually(c.t, what, condition)
+}
+
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	poll(t, 20*time.Second, what, condition)
+}
+
+// poll fails the test when condition does not come true within limit.
+func poll(t testing.TB, limit time.Duration, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
 	for !condition() {
 		if time.Now().After(deadline) {
-			c.t.Fatalf("not in time: %s", what)
+			t.Fatalf("not in time: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond) // the pace of the poll, not the wait itself
 	}
+}
+
+// openNode opens a node alone, shows what it is like when the test has failed, and closes it.
+func openNode(t *testing.T, o node.Options) *node.Node {
+	t.Helper()
+	n, err := node.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		showOnFailure(t, map[uint64]*node.Node{o.ID: n})
+		n.Close()
+	})
+	return n
 }
 
 func (c *testCluster) ready() {

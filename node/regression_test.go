@@ -53,11 +53,6 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	(&testCluster{t: t}).within(what, condition)
-}
-
 // ended fails the test when the call does not end; the outcome does not matter.
 func ended(t *testing.T, what string, call *node.Call) {
 	t.Helper()
@@ -231,12 +226,9 @@ func TestReplyToAnEarlierLifeEndsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.options.PeerListener = nil
-	n, err := node.Open(p.options)
+	n = openNode(t, p.options)
+	g, err := n.StartGroup(1, &scripted{})
 	if err != nil {
-		t.Fatal(err)
-	}
-	defer n.Close()
-	if g, err = n.StartGroup(1, &scripted{}); err != nil {
 		t.Fatal(err)
 	}
 	p.lead(t, g)
