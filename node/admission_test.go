@@ -122,11 +122,7 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 	overloaded(t, "101 bytes with room for 100", err)
 	small := g.Go(make([]byte, 100))
 	close(release)
-	for _, call := range []*node.Call{call, small} {
-		if _, err := call.Wait(background(t)); err != nil {
-			t.Error(err)
-		}
-	}
+	allApplied(t, []*node.Call{call, small})
 }
 
 // TestWaitingForRoomEndsWithTheGroup has callers wait for room while the group fails, and while the

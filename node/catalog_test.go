@@ -94,12 +94,7 @@ func TestGroupsComeAndGo(t *testing.T) {
 	c.start(3)
 	c.everywhere(12, false)
 	c.everywhere(20, true)
-	for id := range c.nodes {
-		c.stop(id)
-	}
-	for id := range uint64(3) {
-		c.start(id + 1)
-	}
+	c.restart()
 	c.ready()
 	for group, want := range map[uint64]uint64{11: 1, 13: 3, 20: 5} {
 		c.everywhere(group, true)

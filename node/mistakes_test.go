@@ -96,12 +96,7 @@ func TestMistake08RestartOnTheWrongMembership(t *testing.T) {
 		t.Fatalf("the snapshot at %d holds the change at %d already", at, m.Version)
 	}
 	for _, where := range []string{"behind the snapshot", "in the snapshot"} {
-		for id := range c.groups {
-			c.stop(id)
-		}
-		for id := uint64(1); id <= 4; id++ {
-			c.start(id)
-		}
+		c.restart()
 		c.ready()
 		for id, g := range c.groups {
 			if got := g.Membership(); got.Version != m.Version {

@@ -165,6 +165,28 @@ func (c *testCluster) stop(id uint64) {
 	delete(c.groups, id)
 }
 
+// stopAllBut stops every node but one.
+func (c *testCluster) stopAllBut(id uint64) {
+	c.t.Helper()
+	for other := range c.nodes {
+		if other != id {
+			c.stop(other)
+		}
+	}
+}
+
+// restart stops all nodes that run, and then starts them again.
+func (c *testCluster) restart() {
+	c.t.Helper()
+	list := slices.Sorted(maps.Keys(c.nodes))
+	for _, id := range list {
+		c.stop(id)
+	}
+	for _, id := range list {
+		c.start(id)
+	}
+}
+
 // any returns one of the groups that run, another one for another n; nil when none does.
 func (c *testCluster) any(n int) *node.Group {
 	c.mu.Lock()
@@ -350,12 +372,7 @@ func TestStateComesBackFromTheLog(t *testing.T) {
 	for range 10 {
 		c.add(c.leader(), 3)
 	}
-	for id := range c.options.Members {
-		c.stop(uint64(id + 1))
-	}
-	for id := range c.options.Members {
-		c.start(uint64(id + 1))
-	}
+	c.restart()
 	c.ready()
 	r, err := c.groups[2].Read(background(t), nil, node.Linearizable)
 	if err != nil || total(r.Answer) != 30 {
@@ -420,11 +437,7 @@ func TestCommandWithoutAMajorityIsWithdrawnOrUnknown(t *testing.T) {
 	c := newTestCluster(t, 3, nil)
 	c.ready()
 	leader := c.leader()
-	for id := range c.options.Members {
-		if uint64(id+1) != leader {
-			c.stop(uint64(id + 1))
-		}
-	}
+	c.stopAllBut(leader)
 	last := c.groups[leader].Status().LastIndex
 	call := c.groups[leader].Go(number(1))
 	c.within("the command is in the log", func() bool {
@@ -508,11 +521,7 @@ func TestCallsEndWhenTheNodeCloses(t *testing.T) {
 	c := newTestCluster(t, 3, nil)
 	c.ready()
 	leader := c.leader()
-	for id := range c.options.Members {
-		if uint64(id+1) != leader {
-			c.stop(uint64(id + 1))
-		}
-	}
+	c.stopAllBut(leader)
 	g := c.groups[leader]
 	call := g.Go(number(1)) // in the log, and without a majority
 	read := g.GoRead(nil, node.Linearizable)

@@ -42,11 +42,7 @@ func TestNodeThatIsAloneDoesNotClaimToBeRecent(t *testing.T) {
 	c.add(c.leader(), 7)
 	c.agree()
 	alone := c.follower()
-	for id := range c.options.Members {
-		if id := uint64(id + 1); id != alone {
-			c.stop(id)
-		}
-	}
+	c.stopAllBut(alone)
 	g := c.groups[alone]
 	if r, err := g.Read(background(t), nil, node.Stale(0)); err != nil || total(r.Answer) != 7 {
 		t.Errorf("present state: %d, %v, want 7", total(r.Answer), err)
