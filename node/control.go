@@ -39,6 +39,7 @@ const (
 	askChange   = "change"   // make one change of the configuration
 	askTransfer = "transfer" // hand the leadership over
 	askGone     = "gone"     // a notice: the receiver is not a member any more
+	askMoved    = "moved"    // a notice: where members are, as of a version
 )
 
 type controlRequest struct {
@@ -64,13 +65,16 @@ const (
 )
 
 type controlAnswer struct {
-	Code    string           `json:"code,omitempty"`  // of the error, "" = done
-	Error   string           `json:"error,omitempty"` // for people
-	Leader  uint64           `json:"leader,omitempty"`
-	Leads   bool             `json:"leads,omitempty"` // the node that answers
-	Now     *Membership      `json:"now,omitempty"`
-	Since   uint64           `json:"since,omitempty"`   // see memberState.since
-	Members []memberPosition `json:"members,omitempty"` // of a leader
+	Code   string      `json:"code,omitempty"`  // of the error, "" = done
+	Error  string      `json:"error,omitempty"` // for people
+	Leader uint64      `json:"leader,omitempty"`
+	Leads  bool        `json:"leads,omitempty"` // the node that answers
+	Now    *Membership `json:"now,omitempty"`
+	Since  uint64      `json:"since,omitempty"` // see memberState.since
+	// Unplaced is the members whose address the directory does not have: Now has what the options of
+	// the node that answers say.
+	Unplaced []uint64         `json:"unplaced,omitempty"`
+	Members  []memberPosition `json:"members,omitempty"` // of a leader
 }
 
 // memberPosition is how far a leader knows a member to be.
@@ -226,6 +230,9 @@ func (c *control) handle(from, group uint64, kind transport.Kind, payload []byte
 		if g != nil && r.Ask == askGone && r.Now != nil {
 			g.hearGone(from, r.Now)
 		}
+		if g != nil && r.Ask == askMoved {
+			c.node.roster.hear(from, group, r.Version, r.Members)
+		}
 		return nil
 	}
 	select {
@@ -292,7 +299,9 @@ func (c *control) serve(ctx context.Context, g *Group, r controlRequest) (contro
 	if err != nil {
 		return controlAnswer{Leader: g.lead.Load()}, err
 	}
-	return g.look(ctx)
+	a, err := g.look(ctx)
+	a.Unplaced = g.unplaced()
+	return a, err
 }
 
 func controlAnswerOf(a controlAnswer, err error) controlAnswer {

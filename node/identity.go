@@ -92,8 +92,8 @@ func (r *refusals) why() string {
 }
 
 // steward does what a node does about members every half election timeout, or when a peer came: it
-// forgets those who left, registers incarnations, and asks whether this node was removed. One
-// goroutine runs it until the node closes.
+// forgets those who left, registers incarnations, tells where members are, and asks whether this
+// node was removed. One goroutine runs it until the node closes.
 type steward struct {
 	node *Node
 	wake chan struct{}
@@ -135,6 +135,7 @@ func (s *steward) run() {
 		}
 		s.node.roster.sweep()
 		s.register()
+		s.tellAddresses()
 		s.askWhetherGone()
 	}
 }
@@ -177,6 +178,34 @@ func (s *steward) register() {
 	}
 	for _, m := range r.Members {
 		g.log.Info("incarnation registered", "member", m.ID, "incarnation", m.Incarnation)
+	}
+}
+
+// tellAddresses tells those who do not connect to this node where the members are. They may look for
+// it where it was before a change that they have not applied, and apply nothing until they find it:
+// when it leads, it hears nothing of what they acknowledge.
+func (s *steward) tellAddresses() {
+	g := s.node.roster.lowest()
+	if g == nil {
+		return
+	}
+	d := g.apply.directory.Load()
+	r := controlRequest{Ask: askMoved, Version: d.Version}
+	for _, m := range d.Members {
+		if m.Address != "" {
+			r.Members = append(r.Members, Member{ID: m.ID, Address: m.Address})
+		}
+	}
+	if len(r.Members) == 0 {
+		return
+	}
+	for _, p := range s.node.transport.Stats() {
+		if !p.Connected || p.Heard || !isMember(d.State, p.ID) {
+			continue
+		}
+		if err := s.node.control.send(p.ID, g.id, kindControl, 0, r); err != nil {
+			g.log.Debug("peer not told where the members are", "peer", p.ID, "err", err)
+		}
 	}
 }
 

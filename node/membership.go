@@ -24,6 +24,8 @@ type Membership struct {
 	// Voters and one of the voters before.
 	Joint   bool     `json:"joint"`
 	Leaving []Member `json:"leaving,omitempty"` // vote until the change is complete, and not after
+
+	unplaced []uint64 // for a change under way: see controlAnswer
 }
 
 // Member returns the member of an id, in whatever part.
@@ -100,6 +102,17 @@ type absent struct {
 // added knows of none.
 func (g *Group) Membership() Membership {
 	return g.node.roster.membership(g.apply.directory.Load())
+}
+
+// unplaced returns the members whose address is not in the directory.
+func (g *Group) unplaced() (list []uint64) {
+	d := g.apply.directory.Load()
+	for _, id := range allIDs(d.State) {
+		if m, _ := d.Member(id); m.Address == "" {
+			list = append(list, id)
+		}
+	}
+	return list
 }
 
 // Member returns a member of the group as Membership does, and takes no memory for it.

@@ -102,6 +102,7 @@ func (o *operation) look(ctx context.Context) error {
 		a, leader, err := o.group.askLeader(ctx, controlRequest{Ask: askLook})
 		if err == nil && a.Leads {
 			o.now, o.since, o.leader, o.positions = *a.Now, a.Since, leader, a.Members
+			o.now.unplaced = a.Unplaced
 			o.notice()
 			return nil
 		}

@@ -91,11 +91,14 @@ func (c *Change) contradicts(now *Membership, seen map[uint64]bool) error {
 	return nil
 }
 
+// planAddresses puts into the directory what it does not say yet. That the leader has been told the
+// same by its own options helps nobody else.
 func (c *Change) planAddresses(now *Membership) (step, bool) {
 	var members []Member
 	for _, m := range c.Readdress {
 		is, _ := now.Member(m.ID)
-		if to := is.at(m); to != is {
+		news := m.Address != "" && slices.Contains(now.unplaced, m.ID)
+		if to := is.at(m); to != is || news {
 			members = append(members, to)
 		}
 	}

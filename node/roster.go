@@ -20,7 +20,8 @@ import (
 //
 // Where a member is, the directory of the lowest group says. The first members have no address
 // there until a change gives them one: they are where this node's own options say, or else where
-// their own handshake says.
+// their own handshake says. A peer that has applied more of the lowest group may tell where they
+// have gone since.
 type roster struct {
 	node *Node
 	// known is the members of the lowest group by id, for readers without the mutex.
@@ -34,6 +35,10 @@ type roster struct {
 		// that what is on its way to them arrives.
 		leaving map[uint64]time.Time
 		refused map[uint64]uint64 // incarnation that was refused last, by id
+		// heard is where members are by id, as a peer told it, and as of which version of the
+		// lowest group. It counts until that is applied here.
+		heard        map[uint64]string
+		heardVersion uint64
 	}
 }
 
@@ -58,15 +63,41 @@ func (r *roster) update(group uint64, d *apply.Directory) (left []uint64) {
 	left = r.replaceLocked(group, d)
 	if group == r.mu.lowest {
 		r.learnLocked(d)
+		if d.Version >= r.mu.heardVersion {
+			r.mu.heard = nil
+		}
 	}
+	r.placeLocked(d)
+	return left
+}
+
+// placeLocked tells the transport where the members of a directory are.
+func (r *roster) placeLocked(d *apply.Directory) {
 	for _, id := range allIDs(d.State) {
 		m, _ := d.Member(id)
-		address := cmp.Or((*r.known.Load())[id].Address, r.fill(m, id).Address)
+		address := cmp.Or(r.mu.heard[id], (*r.known.Load())[id].Address, r.fill(m, id).Address)
 		if address != "" {
 			r.node.transport.SetPeer(id, address)
 		}
 	}
-	return left
+}
+
+// hear takes a peer's word of where members are. It counts when it is newer than what this node has
+// applied, because the peer tells what is committed.
+func (r *roster) hear(from, group, version uint64, members []Member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d := r.mu.groups[group]
+	if d == nil || group != r.mu.lowest || version <= max(d.Version, r.mu.heardVersion) ||
+		!isMember(d.State, from) {
+		return
+	}
+	r.mu.heard, r.mu.heardVersion = map[uint64]string{}, version
+	for _, m := range members {
+		r.mu.heard[m.ID] = m.Address
+	}
+	r.node.log.Info("a peer tells where the members are", "from", from, "version", version)
+	r.placeLocked(d)
 }
 
 // replaceLocked counts the members of a group anew and returns those that have left it.

@@ -29,6 +29,7 @@ type lane struct {
 	number    uint8
 	queue     *queue
 	kick      chan struct{} // cuts a backoff short
+	dialled   string        // the address of the newest attempt; the goroutine's
 
 	mu struct {
 		sync.Mutex
@@ -78,6 +79,9 @@ func (l *lane) run() {
 			l.transport.logPeer(slog.LevelWarn, "peer not connected", l.peer,
 				"reason", reasonOf(err))
 		}
+		if lasted == 0 {
+			l.peer.missed(l.dialled)
+		}
 		if lasted >= steadyAfter {
 			backoff = backoffMin
 		}
@@ -102,14 +106,16 @@ func (l *lane) wait(ctx context.Context, d time.Duration) (hurried bool) {
 	return false
 }
 
-// attempt dials, greets and serves one connection until it ends, and tells how long it lasted.
+// attempt dials, greets and serves one connection until it ends, and tells how long it lasted, which
+// is 0 when there was none.
 func (l *lane) attempt(ctx context.Context) (time.Duration, error) {
 	ctx, abandon := context.WithCancel(ctx)
 	defer abandon()
 	l.mu.Lock()
 	l.mu.abandon = abandon
 	l.mu.Unlock()
-	conn, w, err := l.transport.connect(ctx, l.peer, l.number)
+	l.dialled = l.peer.address() // behind abandon: a change from now on ends the attempt
+	conn, w, err := l.transport.connect(ctx, l.peer, l.dialled, l.number)
 	if err != nil {
 		return 0, err
 	}
@@ -121,10 +127,11 @@ func (l *lane) attempt(ctx context.Context) (time.Duration, error) {
 }
 
 // connect opens a connection to p for a lane. The name is resolved anew by each dial.
-func (t *Transport) connect(ctx context.Context, p *peer, lane uint8) (net.Conn, welcome, error) {
+func (t *Transport) connect(ctx context.Context, p *peer, address string, lane uint8) (net.Conn,
+	welcome, error) {
 	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	conn, err := t.options.Dial(dialCtx, p.address())
+	conn, err := t.options.Dial(dialCtx, address)
 	if err != nil {
 		return nil, welcome{}, err
 	}
@@ -132,7 +139,7 @@ func (t *Transport) connect(ctx context.Context, p *peer, lane uint8) (net.Conn,
 	defer stop()
 	w, err := t.greet(conn, p.id, lane)
 	if err == nil {
-		err = t.admit(w.node, w.incarnation, p.address())
+		err = t.admit(w.node, w.incarnation, address)
 	}
 	if err != nil {
 		conn.Close()

@@ -30,7 +30,13 @@ type peer struct {
 
 	mu struct {
 		sync.Mutex
-		address     string
+		told string // where SetPeer, or else its first handshake, says that it is
+		said string // where its newest handshake says that it is; empty before one
+		// moved is the other address of a peer that was heard to change it: said, when it is not
+		// told. It is empty for a peer that others are told to reach elsewhere than it is, as
+		// behind a relay, because that says the same all the time.
+		moved       string
+		tryMoved    bool // the next dial goes to moved
 		laneUp      [laneCount]bool
 		incarnation uint64
 		// reasons tell why each lane is not connected; they are empty while the peer is.
@@ -40,23 +46,59 @@ type peer struct {
 	}
 }
 
+// address is where the peer is dialled.
 func (p *peer) address() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.mu.address
+	return p.addressLocked()
+}
+
+func (p *peer) addressLocked() string {
+	if p.mu.tryMoved {
+		return p.mu.moved
+	}
+	return p.mu.told
 }
 
 // setAddress makes the lanes dial the new address at once if it is another one.
 func (p *peer) setAddress(address string) {
 	p.mu.Lock()
-	same := p.mu.address == address
-	p.mu.address = address
+	if address == p.mu.told {
+		p.mu.Unlock()
+		return
+	}
+	dialled := p.addressLocked()
+	p.mu.told, p.mu.moved, p.mu.tryMoved = address, "", false
 	p.mu.Unlock()
-	if same {
+	if address == dialled {
 		return
 	}
 	for _, l := range p.lanes {
 		l.reconnect()
+	}
+}
+
+// heard notes where the peer says that it is. One that has moved can be a voter of a majority that
+// somebody has to lead before anybody can be told its new address.
+func (p *peer) heard(address string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.mu.said
+	p.mu.said = address
+	switch {
+	case address == p.mu.told:
+		p.mu.moved, p.mu.tryMoved = "", false
+	case before != "" && before != address:
+		p.mu.moved = address // dialled once told fails: a peer that was copied may run twice
+	}
+}
+
+// missed has the next dial of a peer that has moved go to the other of its addresses.
+func (p *peer) missed(address string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.moved != "" {
+		p.mu.tryMoved = address == p.mu.told
 	}
 }
 
@@ -179,7 +221,7 @@ func (p *peer) stats() PeerStats {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.Address = p.mu.address
+	s.Address = p.addressLocked()
 	s.Connected = p.connectedLocked()
 	s.Incarnation = p.mu.incarnation
 	s.LastError, s.LastErrorAt = p.mu.lastError, p.mu.lastErrorAt

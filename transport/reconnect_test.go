@@ -1,6 +1,7 @@
 package transport_test
 
 import (
+	"context"
 	"net"
 	"testing"
 	"time"
@@ -65,6 +66,55 @@ func TestPeerMoves(t *testing.T) {
 		t.Error("the end of the old connection was not reported")
 	}
 	b.Close()
+}
+
+// TestMovedPeerIsFound has a peer come back elsewhere than this node was told.
+func TestMovedPeerIsFound(t *testing.T) {
+	a, b := startPair(t)
+	b.Close()
+	moved := startNode(t, 2)
+	moved.SetPeer(1, a.address)
+	waitConnected(t, moved, 1)
+	waitFor(t, "node 1 to reach node 2 where it says it is", func() bool {
+		s := statsOf(a, 2)
+		return s.Connected && s.Address == moved.address
+	})
+	// It goes back, and nobody is told of that either.
+	moved.Close()
+	listener, err := net.Listen("tcp", b.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := startNodeOn(t, 2, listener)
+	back.SetPeer(1, a.address)
+	waitFor(t, "node 1 to reach node 2 where it was", func() bool {
+		s := statsOf(a, 2)
+		return s.Connected && s.Address == b.address
+	})
+}
+
+// TestPeerBehindARelayIsNotDialled has a peer that says all the time that it is elsewhere than this
+// node was told: it has not moved, and what lies between the two may be there on purpose.
+func TestPeerBehindARelayIsNotDialled(t *testing.T) {
+	relay, dials := porttest.Address(t), make(chan string, 1024)
+	a := startNode(t, 1, func(o *transport.Options) {
+		o.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			dials <- address
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		}
+	})
+	a.SetPeer(2, relay)
+	for range 2 {
+		b := startNode(t, 2, func(o *transport.Options) { o.Address = "127.0.0.1:1" })
+		b.SetPeer(1, a.address)
+		waitConnected(t, b, 1)
+		for range 5 {
+			if address := <-dials; address != relay {
+				t.Fatalf("node 2 is dialled at %s, want %s", address, relay)
+			}
+		}
+		b.Close()
+	}
 }
 
 // TestUnknownPeerIsAnswered has a node that was never told of its peer answer it.

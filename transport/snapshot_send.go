@@ -62,7 +62,7 @@ func (t *Transport) sendSnapshot(
 	defer cancel()
 	stopPeer := context.AfterFunc(p.ctx, cancel)
 	defer stopPeer()
-	conn, _, err := t.connect(ctx, p, laneSnapshot)
+	conn, _, err := t.connect(ctx, p, p.address(), laneSnapshot)
 	if err != nil {
 		return err
 	}

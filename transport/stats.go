@@ -5,8 +5,9 @@ import "time"
 // PeerStats is what Transport.Stats tells about one peer. Counters start at zero in New.
 type PeerStats struct {
 	ID             uint64
-	Address        string
+	Address        string // where the peer is dialled
 	Connected      bool   // both lanes towards the peer are established
+	Heard          bool   // the peer has a connection to this node
 	Incarnation    uint64 // as of the last handshake, or zero
 	QueueBytes     int64  // waiting in both lanes
 	SentFrames     uint64

@@ -142,6 +142,9 @@ func (t *Transport) learn(h hello) (*peer, refusalReason, string) {
 	if learned {
 		p.setAddress(h.address) // nobody but the peer itself says where it is
 	}
+	if p != nil {
+		p.heard(h.address)
+	}
 	return p, reason, text
 }
 
@@ -163,7 +166,7 @@ func (t *Transport) learnLocked(h hello) (*peer, refusalReason, string) {
 func (t *Transport) addLocked(id uint64, address string) *peer {
 	p := &peer{id: id, notifier: t.notifier}
 	p.ctx, p.cancel = context.WithCancel(t.ctx)
-	p.mu.address = address
+	p.mu.told = address
 	for i := range p.lanes {
 		p.lanes[i] = newLane(t, p, uint8(i))
 	}
@@ -289,10 +292,18 @@ func (t *Transport) Peers() []uint64 {
 
 // Stats describes every known peer, ordered by id.
 func (t *Transport) Stats() []PeerStats {
+	heard := map[uint64]bool{}
+	t.mu.Lock()
+	for key := range t.mu.inbound {
+		heard[key.peer] = true
+	}
+	t.mu.Unlock()
 	peers := *t.peers.Load()
 	stats := make([]PeerStats, 0, len(peers))
 	for _, id := range slices.Sorted(maps.Keys(peers)) {
-		stats = append(stats, peers[id].stats())
+		s := peers[id].stats()
+		s.Heard = heard[id]
+		stats = append(stats, s)
 	}
 	return stats
 }
