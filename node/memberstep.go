@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
@@ -65,9 +64,6 @@ func (g *Group) serveChange(ctx context.Context, r controlRequest) error {
 	if len(members) > 0 {
 		conf.Context = apply.AppendMembers(nil, members)
 	}
-	if err := g.awaitConnected(ctx, r.Steps); err != nil {
-		return err
-	}
 	c := &memberChange{conf: conf, version: r.Version, done: make(chan error, 1)}
 	asked := g.post(func(in *contents) {
 		in.events = append(in.events, func(core *replica.Replica) { core.ChangeMembers(c) })
@@ -76,55 +72,6 @@ func (g *Group) serveChange(ctx context.Context, r controlRequest) error {
 		return ErrClosed
 	}
 	return g.await(ctx, c.done)
-}
-
-// awaitConnected gives connections that have just broken an election timeout to come back.
-func (g *Group) awaitConnected(ctx context.Context, steps []memberStep) error {
-	deadline := time.Now().Add(g.node.electionTimeout())
-	for {
-		err := g.checkConnected(steps)
-		if err == nil || time.Now().After(deadline) {
-			return err
-		}
-		timer := time.NewTimer(g.node.options.Tick)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return err
-		}
-	}
-}
-
-// checkConnected refuses a change of the voters behind which no majority of them would be
-// connected to this node now. The core asks for the same of those it has heard of lately; a
-// connection that broke says sooner that a node has died.
-func (g *Group) checkConnected(steps []memberStep) error {
-	now := g.Membership()
-	voters := idsOf(now.Voters)
-	for _, s := range steps {
-		if s.Becomes == becomesVoter {
-			voters = append(voters, s.ID)
-		}
-		if s.Becomes == becomesNothing {
-			voters = slices.DeleteFunc(voters, func(id uint64) bool { return id == s.ID })
-		}
-	}
-	if slices.Equal(voters, idsOf(now.Voters)) {
-		return nil
-	}
-	var silent []uint64
-	connected := g.node.connected()
-	for _, id := range voters {
-		if connected[id] == 0 {
-			silent = append(silent, id)
-		}
-	}
-	if 2*len(silent) >= len(voters) {
-		return fmt.Errorf("%w: of the new voters %v the leader has no connection to %v",
-			ErrNoQuorum, voters, silent)
-	}
-	return nil
 }
 
 func (s memberStep) single() (*pb.ConfChangeSingle, error) {

@@ -18,8 +18,8 @@ var (
 	ErrConflict = errors.New("replica: the membership has changed meanwhile")
 	// ErrChangePending: another change is under way, and was for an election timeout.
 	ErrChangePending = errors.New("replica: another change of the membership is under way")
-	// ErrNoQuorum: too few members have been heard of within an election timeout to commit
-	// anything, now or with the change.
+	// ErrNoQuorum: too few members have answered since the change was asked for, in an election
+	// timeout, to commit anything, before it or behind it. The text names those who have not.
 	ErrNoQuorum = errors.New("replica: no majority of the members answers")
 	// ErrInvalidChange: the change makes no membership that a group can have.
 	ErrInvalidChange = errors.New("replica: invalid change of the membership")
@@ -69,6 +69,8 @@ type members struct {
 	waiting Change // asked for and not proposed
 	ticks   int    // for which it has waited for another one's end
 	silence int    // for which it has waited for members that are silent
+	poll    poll   // asks them
+	polls   uint64 // that have begun in this life
 }
 
 type position struct{ index, term uint64 }
@@ -76,9 +78,9 @@ type position struct{ index, term uint64 }
 const versionUnknown = ^uint64(0)
 
 // ChangeMembers asks for a change. It waits for an election timeout at most while another one, or a
-// transfer, comes to its end, and for another one while members are silent, because the leader
-// counts anew whom it hears of every election timeout. How it ends comes with Apply.Members or
-// Changes.
+// transfer, comes to its end, and for another one until so many members have answered that neither
+// the change nor what comes behind it loses the quorum. One that is asked for while another one waits
+// ends at once. How it ends comes with Apply.Members or Changes.
 func (r *Replica) ChangeMembers(c Change) {
 	if r.members.waiting != nil {
 		r.endChange(c, ErrChangePending)
@@ -93,7 +95,11 @@ func (r *Replica) endChange(c Change, err error) {
 
 // changeMoves reports whether Ready would do something with the waiting change.
 func (r *Replica) changeMoves() bool {
-	return r.members.waiting != nil && !r.rests(r.refuseChange(r.members.waiting))
+	if r.members.waiting == nil {
+		return false
+	}
+	reason := r.refuseChange(r.members.waiting)
+	return !r.rests(reason) || errors.Is(reason, ErrNoQuorum) && !r.members.poll.asked
 }
 
 // rests reports whether a change that is refused for this reason goes on waiting.
@@ -107,13 +113,18 @@ func (r *Replica) rests(reason error) bool {
 	return false
 }
 
-// proposeChange puts the waiting change into the log, or ends it.
+// proposeChange puts the waiting change into the log, or ends it, or asks the members first.
 func (r *Replica) proposeChange() {
 	c := r.members.waiting
 	if c == nil {
 		return
 	}
 	err := r.refuseChange(c)
+	if errors.Is(err, ErrNoQuorum) && r.rests(err) {
+		r.askMembers()
+		return
+	}
+	r.members.poll = poll{}
 	if r.rests(err) {
 		return
 	}
@@ -177,29 +188,6 @@ func (r *Replica) refuseChange(c Change) error {
 		return ErrTransferFirst
 	}
 	return r.checkQuorum(now.Config, next.Config)
-}
-
-// checkQuorum refuses a change when its entry, or what comes behind it, could not be committed: each
-// half of the configurations before and behind it needs a majority that answers.
-func (r *Replica) checkQuorum(configs ...tracker.Config) error {
-	active := map[uint64]bool{}
-	r.rn.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
-		active[id] = p.RecentActive || id == r.config.ID
-	})
-	for _, c := range configs {
-		for _, half := range c.Voters {
-			answer := 0
-			for id := range half {
-				if active[id] {
-					answer++
-				}
-			}
-			if len(half) > 0 && answer <= len(half)/2 {
-				return fmt.Errorf("%w: %d of the voters %v", ErrNoQuorum, answer, half.Slice())
-			}
-		}
-	}
-	return nil
 }
 
 // checkChange refuses what raft would panic at, and what it would not leave by itself.
@@ -283,15 +271,16 @@ func parseChange(e *pb.Entry) (*pb.ConfChangeV2, error) {
 	return &c, err
 }
 
-// tickMembers counts the age of the waiting change, and leaves a joint configuration that raft does
-// not leave: its attempt was dropped for a transfer that failed, and it makes the next one when
-// something else is applied.
+// tickMembers counts the age of the waiting change, has the silent members asked again, and leaves a
+// joint configuration that raft does not leave: its attempt was dropped for a transfer that failed,
+// and it makes the next one when something else is applied.
 func (r *Replica) tickMembers() {
 	m := &r.members
 	switch {
 	case m.waiting == nil:
 	case errors.Is(r.refuseChange(m.waiting), ErrNoQuorum):
 		m.silence++
+		m.poll.asked = m.poll.asked && m.silence%r.config.HeartbeatTicks != 0
 	default:
 		m.ticks++
 	}

@@ -3,6 +3,7 @@ package replica_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"go.etcd.io/raft/v3"
@@ -137,16 +138,21 @@ func TestChangesThatAreRefused(t *testing.T) {
 }
 
 // With one of three members silent, to remove the other one would leave a majority of one that
-// answers and one that does not.
+// answers and one that does not: from the moment on at which it falls silent, not only when the
+// leader has missed it.
 func TestChangeThatLosesQuorumIsRefused(t *testing.T) {
 	c := newCluster(t)
 	c.elect(1)
+	c.tick()
 	c.cut[3] = true
-	for range 25 { // until the leader has missed it
-		c.tick()
-	}
-	if _, err := c.change(1, "r2", 0); !errors.Is(err, replica.ErrNoQuorum) {
-		t.Errorf("the removal of the member that answers ended with %v", err)
+	for _, later := range []int{0, 1, 25} {
+		for range later {
+			c.tick()
+		}
+		_, err := c.change(1, "r2", 0)
+		if !errors.Is(err, replica.ErrNoQuorum) || !strings.Contains(err.Error(), "silent: [3]") {
+			t.Errorf("the removal of the member that answers ended with %v", err)
+		}
 	}
 	members, err := c.change(1, "r3", 0)
 	must(t, err)
@@ -155,10 +161,13 @@ func TestChangeThatLosesQuorumIsRefused(t *testing.T) {
 	}
 }
 
+// isAppend is for cluster.hold: the members answer polls, and entries are lost.
+func isAppend(m *pb.Message) bool { return m.GetType() == pb.MsgApp }
+
 func TestSecondChangeWaitsForTheFirst(t *testing.T) {
 	c := newCluster(t)
 	c.elect(1)
-	c.cut[2], c.cut[3] = true, true
+	c.hold = isAppend
 	first, second := &change{what: "l4"}, &change{what: "l5"}
 	c.cores[1].ChangeMembers(first)
 	c.settle()
@@ -172,7 +181,7 @@ func TestSecondChangeWaitsForTheFirst(t *testing.T) {
 	if _, _, ends := c.end(1, second); ends != 0 {
 		t.Error("the second change has ended while the first is on its way")
 	}
-	c.cut[2], c.cut[3] = false, false
+	c.hold = nil
 	c.tick()
 	c.tick()
 	for _, asked := range []*change{first, second} {
@@ -186,15 +195,12 @@ func TestSecondChangeWaitsForTheFirst(t *testing.T) {
 func TestOverwrittenChangeIsLost(t *testing.T) {
 	c := newCluster(t)
 	c.elect(1)
-	c.cut[1] = true
+	c.hold = isAppend
 	lost := &change{what: "l4"}
 	c.cores[1].ChangeMembers(lost)
 	c.settle()
-	for range 30 {
-		c.cores[2].Tick()
-		c.cores[3].Tick()
-		c.settle()
-	}
+	c.hold, c.cut[1] = nil, true
+	c.electOneOf(2, 3)
 	if _, _, ends := c.end(1, lost); ends != 0 {
 		t.Fatal("the change has ended while its fate is open")
 	}

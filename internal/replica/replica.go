@@ -224,6 +224,7 @@ func (r *Replica) Step(from uint64, m *pb.Message) error {
 		return err
 	}
 	r.hear(m)
+	r.takeAnswer(m)
 	if r.keepsSilent(m) || r.asksTooEarly(m) {
 		return nil // raft does the same: in the first case when it knows of the leader, in the
 		// second one when there are several voters

@@ -268,6 +268,25 @@ func (c *cluster) elect(id uint64) {
 	}
 }
 
+// electOneOf has time pass on these nodes until one of them leads, and returns it. Of two that stand at
+// the same moment none gets a majority, so that may take several elections.
+func (c *cluster) electOneOf(ids ...uint64) uint64 {
+	c.t.Helper()
+	for range 1000 {
+		for _, id := range ids {
+			c.cores[id].Tick()
+		}
+		c.settle()
+		for _, id := range ids {
+			if c.cores[id].Status().Role == raft.StateLeader {
+				return id
+			}
+		}
+	}
+	c.t.Fatalf("none of the nodes %v was elected", ids)
+	return 0
+}
+
 func proposals(commands ...*command) (list []replica.Proposal) {
 	for _, c := range commands {
 		list = append(list, c)

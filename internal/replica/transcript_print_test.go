@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 
@@ -231,14 +232,20 @@ func describe(m *pb.Message) string {
 	if m.GetReject() {
 		text += " rejected"
 	}
+	if c := m.GetContext(); len(c) == 8 && binary.LittleEndian.Uint64(c)&pollMark != 0 {
+		text += fmt.Sprintf(" poll %d", binary.LittleEndian.Uint64(c)&^pollMark)
+	}
 	return text
 }
+
+// pollMark is in the ids of polls.
+const pollMark = 1 << 63
 
 // doStep hands a message to a node as if a peer had sent it:
 //
 //	step 1 MsgApp from=2 term=5 index=1 log-term=1 entries=(2/5,3/5) commit=1
 //
-// With sender= and receiver= it claims to be from and for other nodes than those that it goes between.
+// poll= is the poll in the context. With sender= and receiver= it claims to be from and for other nodes than those that it goes between.
 func (s *script) doStep(d *datadriven.TestData) {
 	id, core := s.node(d)
 	from := number(d, s.t, "from", 0)
@@ -258,6 +265,9 @@ func (s *script) doStep(d *datadriven.TestData) {
 	}
 	if a, ok := d.Arg("context"); ok {
 		m.Context = []byte(a.Vals[0])
+	}
+	if poll := number(d, s.t, "poll", 0); poll != 0 {
+		m.Context = binary.LittleEndian.AppendUint64(nil, pollMark|poll)
 	}
 	if a, ok := d.Arg("snapshot"); ok {
 		m.Snapshot = &pb.Snapshot{Metadata: &pb.SnapshotMetadata{ConfState: &pb.ConfState{}}}
