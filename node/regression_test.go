@@ -117,7 +117,11 @@ func TestMistake12SnapshotRemovedWhileItWaits(t *testing.T) {
 	p.SendRaft(1, 1, []*pb.Message{appendOf(2, 1, "a")})
 	eventually(t, "entry 2 is committed", func() bool { return g.Status().Commit == 2 })
 	p.SendRaft(1, 1, []*pb.Message{appendOf(3, 2, "b")})
-	eventually(t, "entry 3 is committed", func() bool { return g.Status().Commit == 3 })
+	// Committed is not enough: what is not durable here is not handed out to be applied, and the
+	// leader's snapshot would take its place.
+	eventually(t, "entry 3 is committed and durable", func() bool {
+		return g.Status().Commit == 3 && p.heard(pb.MsgAppResp) >= 2
+	})
 
 	store, err := snap.Open(filepath.Join(t.TempDir(), "snap"), snap.Options{})
 	if err != nil {
