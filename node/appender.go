@@ -206,7 +206,7 @@ func (g *Group) deliver(done *replica.Append) {
 	appended := min(len(done.Entries), 1)
 	if done.Snapshot == nil && g.restoring.Load() == 0 {
 		if len(own) > 0 || appended > 0 {
-			g.acknowledge(own, appended)
+			g.postAppended(own, appended)
 		}
 		return
 	}

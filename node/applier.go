@@ -106,11 +106,16 @@ func (a *applier) perform(t *applyTask) error {
 		a.group.restoring.Add(-1) // behind its acknowledgement: later ones follow it
 	}
 	if t.apply != nil {
+		changes := len(t.apply.Members) > 0
 		if err := a.applyEntries(t.apply); err != nil {
 			return err
 		}
 		a.observeCatalog()
-		a.group.acknowledge(t.apply.Done, 0)
+		if changes { // raft may go on with the next one
+			a.group.acknowledge(t.apply.Done, 0)
+		} else {
+			a.group.postApplied(t.apply.Done)
+		}
 	}
 	a.parked.add(t.reads)
 	// A waiter that left before its read was parked has not seen that it should ask for a sweep.

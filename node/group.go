@@ -55,6 +55,10 @@ type Group struct {
 	hardState wal.State    // the log writer's: the newest state raft has handed out
 	restoring atomic.Int64 // installed snapshots on their way to the state machine
 
+	// settled is the commit index while an answer that names it tells the core nothing that it
+	// waits for; else 0. The worker's, and read elsewhere.
+	settled atomic.Uint64
+
 	// What the group looks like, for Status and Ready; written by the stage that knows.
 	role, lead, term, commit atomic.Uint64 // the worker's
 	caughtUp                 atomic.Bool   // this life of the node has served a linearizable read
@@ -329,7 +333,9 @@ func (g *Group) collect() {
 	if g.core.Holding() {
 		g.worker.holding.add(g)
 	}
-	g.setDeferral(deferral{calls: g.core.Saturated(), reads: g.core.Confirming()})
+	g.settled.Store(g.core.Settled())
+	g.setDeferral(deferral{calls: g.core.Saturated(), reads: g.core.Confirming(),
+		appended: !g.core.AwaitsAppended(), applied: !g.core.AwaitsApplied()})
 }
 
 // awaitRoom has resume called when the Ready channel has room again.
@@ -509,7 +515,7 @@ func (g *Group) fail(err error) {
 	})
 }
 
-// acknowledge gives storage responses back to the core.
+// acknowledge gives storage responses back to the core, and sees to it that it takes them soon.
 func (g *Group) acknowledge(acks []*pb.Message, appended int) {
 	g.post(func(in *contents) {
 		in.acks = append(in.acks, acks...)

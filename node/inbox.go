@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"sync"
 
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -10,9 +11,10 @@ import (
 
 // inbox is what a group's next turn begins with.
 //
-// Commands and reads that the core would only let wait call for no turn: those that come while an
-// append is out, or a round of ReadIndex, lie here until its end, which comes with a turn of its
-// own. So the loop wakes up once for what came meanwhile, and not once for each.
+// What the core would only let wait calls for no turn: commands that come while an append is out and
+// reads while a round of ReadIndex is, and acknowledgements that only move what the core remembers.
+// They lie here until something comes that has a turn of its own, or the next tick. So the loop
+// wakes up once for what came meanwhile, and not once for each.
 type inbox struct {
 	sync.Mutex
 	contents
@@ -44,8 +46,10 @@ type received struct {
 
 // deferral says what calls for no turn by itself.
 type deferral struct {
-	calls bool
-	reads bool // those that a round of their own must confirm
+	calls    bool
+	reads    bool // those that a round of their own must confirm
+	appended bool // acknowledgements of appends
+	applied  bool // acknowledgements of applied entries
 }
 
 // spareMessagesMax is the most messages whose memory an inbox keeps: most groups are idle.
@@ -54,50 +58,78 @@ const spareMessagesMax = 32
 // post puts something into the inbox and schedules a turn. It reports false when the group takes
 // nothing any more.
 func (g *Group) post(put func(*contents)) bool {
-	g.inbox.Lock()
-	ended := g.inbox.ended
-	if !ended {
-		put(&g.inbox.contents)
-	}
-	g.inbox.Unlock()
-	g.worker.schedule(g)
-	return !ended
+	return g.postUnless(func(deferral) bool { return false }, put)
 }
 
-// postCall puts a command into the inbox. It reports false when the group takes nothing any more.
-func (g *Group) postCall(c *Call) bool {
+// postUnless is post for something that calls for no turn while it is deferred.
+func (g *Group) postUnless(deferred func(deferral) bool, put func(*contents)) bool {
 	in := &g.inbox
 	in.Lock()
-	taken, due := !in.ended, !in.defers.calls
+	taken, due := !in.ended, !deferred(in.defers)
 	if taken {
+		put(&in.contents)
+	}
+	in.Unlock()
+	if due {
+		g.worker.schedule(g)
+	}
+	return taken
+}
+
+// postCall puts a command into the inbox.
+func (g *Group) postCall(c *Call) bool {
+	return g.postUnless(func(d deferral) bool { return d.calls }, func(in *contents) {
 		if in.calls == nil {
-			in.calls = make([]replica.Proposal, 0, in.callsBefore+1)
+			in.calls = make([]replica.Proposal, 0, g.inbox.callsBefore+1)
 		}
 		in.calls = append(in.calls, c)
-	}
-	in.Unlock()
-	if due {
-		g.worker.schedule(g)
-	}
-	return taken
+	})
 }
 
-// postRead puts a read into the inbox. It reports false when the group takes nothing any more.
+// postRead puts a read into the inbox.
 func (g *Group) postRead(c *Call) bool {
-	in := &g.inbox
-	in.Lock()
-	taken, due := !in.ended, !in.defers.reads || c.level.freshness != replica.Freshness{}
-	if taken {
+	round := c.level.freshness == replica.Freshness{}
+	return g.postUnless(func(d deferral) bool { return d.reads && round }, func(in *contents) {
 		if in.reads == nil {
-			in.reads = make([]replica.Read, 0, in.readsBefore+1)
+			in.reads = make([]replica.Read, 0, g.inbox.readsBefore+1)
 		}
 		in.reads = append(in.reads, c)
-	}
-	in.Unlock()
-	if due {
-		g.worker.schedule(g)
-	}
-	return taken
+	})
+}
+
+// postAppended puts the acknowledgement of an append into the inbox.
+func (g *Group) postAppended(acks []*pb.Message, appended int) bool {
+	return g.postUnless(func(d deferral) bool { return d.appended }, func(in *contents) {
+		in.acks = append(in.acks, acks...)
+		in.appended += appended
+	})
+}
+
+// postApplied puts the acknowledgement of applied entries into the inbox.
+func (g *Group) postApplied(acks []*pb.Message) bool {
+	return g.postUnless(func(d deferral) bool { return d.applied }, func(in *contents) {
+		in.acks = append(in.acks, acks...)
+	})
+}
+
+// postMessages puts messages of a peer into the inbox.
+func (g *Group) postMessages(from uint64, messages []*pb.Message) bool {
+	settled := g.settled.Load()
+	late := !slices.ContainsFunc(messages, func(m *pb.Message) bool { return !isLate(m, settled) })
+	return g.postUnless(func(deferral) bool { return late }, func(in *contents) {
+		for _, m := range messages {
+			if m.GetType() != pb.MsgSnap { // comes with its body, through HandleSnapshot
+				in.messages = append(in.messages, received{from, m})
+			}
+		}
+	})
+}
+
+// isLate reports whether a message is the answer of a follower that comes behind those of a
+// majority, and tells what all of them did: that it has everything up to the last commit.
+func isLate(m *pb.Message, settled uint64) bool {
+	return m.GetType() == pb.MsgAppResp && !m.GetReject() && settled != 0 &&
+		m.GetIndex() == settled
 }
 
 // empty takes everything out of the inbox; with end nothing comes in any more.
@@ -132,7 +164,8 @@ func (g *Group) setDeferral(d deferral) {
 	g.defers = d
 	g.inbox.Lock()
 	g.inbox.defers = d
-	due := !d.calls && len(g.inbox.calls) > 0 || !d.reads && len(g.inbox.reads) > 0
+	due := !d.calls && len(g.inbox.calls) > 0 || !d.reads && len(g.inbox.reads) > 0 ||
+		!(d.appended && d.applied) && len(g.inbox.acks) > 0
 	g.inbox.Unlock()
 	if due {
 		g.worker.schedule(g)

@@ -550,13 +550,7 @@ func (h handler) HandleRaft(from, group uint64, messages []*pb.Message) {
 	if g == nil {
 		return
 	}
-	g.post(func(in *contents) {
-		for _, m := range messages {
-			if m.GetType() != pb.MsgSnap { // comes with its body, through HandleSnapshot
-				in.messages = append(in.messages, received{from, m})
-			}
-		}
-	})
+	g.postMessages(from, messages)
 }
 
 func (h handler) HandleRequest(from, group uint64, kind transport.Kind, payload []byte) {

@@ -321,6 +321,7 @@ func (r *Replica) append(m *pb.Message, rd raft.Ready, out *Ready) *Append {
 		r.reads.revoke()
 	}
 	r.members.noteChanges(a.Entries)
+	r.acks.appends(a.Entries)
 	if len(a.Entries) > 0 {
 		r.ahead++
 	}
@@ -340,6 +341,7 @@ func (r *Replica) lastOf(entries []*pb.Entry) uint64 {
 func (r *Replica) apply(m *pb.Message, out *Ready) {
 	a := &Apply{Entries: m.GetEntries(), Done: m.GetResponses()}
 	out.Apply = a
+	r.acks.applies(a.Entries)
 	for i, e := range a.Entries {
 		r.applyTerm = e.GetTerm()
 		r.liftFence(e.GetTerm()) // raft hands out what is durable here

@@ -94,6 +94,7 @@ type Replica struct {
 	transfer transfer
 	reads    reads
 	commits  commits
+	acks     acks
 	// silence is for how many ticks the replica votes for nobody but a forced candidate.
 	silence int
 	// forced is the last term in which this replica, as the leader, has forced an election.
@@ -122,7 +123,7 @@ func New(config Config) (*Replica, error) {
 		Applied:                     config.Applied,
 		AsyncStorageWrites:          true,
 		MaxSizePerMsg:               uint64(config.EntryBytes),
-		MaxCommittedSizePerReady:    16 << 20,
+		MaxCommittedSizePerReady:    maxApplyBytes,
 		MaxUncommittedEntriesSize:   config.InflightBytes,
 		MaxInflightMsgs:             256,
 		MaxInflightBytes:            max(config.InflightBytes, uint64(config.EntryBytes)),
@@ -158,6 +159,7 @@ func New(config Config) (*Replica, error) {
 		term:    status.GetTerm(),
 		commit:  status.GetCommit(),
 		last:    last,
+		acks:    acks{stable: last},
 		members: members{state: state, version: config.Version},
 		reads:   reads{next: config.ReadSeed},
 		fence:   config.Fence,
@@ -242,6 +244,7 @@ func (r *Replica) Ack(m *pb.Message) {
 	// Responses come from the replica's own Ready: raft ignores the outdated ones by itself, and
 	// a response to a peer that has left the group since is of no use to anybody.
 	_ = r.rn.Step(m)
+	r.acks.note(m)
 	r.stalled = false
 	if done := m.GetEntries(); m.GetType() == pb.MsgStorageApplyResp && len(done) > 0 {
 		e := done[len(done)-1]

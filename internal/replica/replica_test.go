@@ -156,7 +156,11 @@ func (c *cluster) carryAll() {
 				continue
 			}
 			if c.cores[m.GetTo()] != nil && !c.cut[m.GetFrom()] && !c.cut[m.GetTo()] {
-				err := c.cores[m.GetTo()].Step(m.GetFrom(), m)
+				core := c.cores[m.GetTo()]
+				err := error(nil)
+				late := m.GetType() == pb.MsgAppResp && !m.GetReject() && m.GetIndex() != 0 &&
+					m.GetIndex() == core.Settled()
+				c.unawaited(core, late, func() { err = core.Step(m.GetFrom(), m) })
 				if err != nil && !errors.Is(err, replica.ErrRefused) {
 					c.t.Fatal(err)
 				}
@@ -186,7 +190,8 @@ func (c *cluster) carry(id uint64, rd replica.Ready) {
 		c.persist(id, a)
 		for _, m := range a.Responses {
 			if m.GetTo() == id {
-				core.Ack(m)
+				awaited := core.AwaitsAppended() || a.Snapshot != nil
+				c.unawaited(core, !awaited, func() { core.Ack(m) })
 			} else {
 				c.network = append(c.network, m)
 			}
@@ -255,7 +260,19 @@ func (c *cluster) apply(id uint64, a *replica.Apply) {
 		c.beforeApplied(id)
 	}
 	for _, m := range a.Done {
-		c.cores[id].Ack(m)
+		core := c.cores[id]
+		awaited := core.AwaitsApplied() || len(a.Members) > 0
+		c.unawaited(core, !awaited, func() { core.Ack(m) })
+	}
+}
+
+// unawaited holds a core to it that an event which may wait for the next one leads to nothing.
+func (c *cluster) unawaited(core *replica.Replica, mayWait bool, event func()) {
+	c.t.Helper()
+	before := core.HasReady()
+	event()
+	if mayWait && !before && core.HasReady() {
+		c.t.Error("an event that may wait for the next one has led to something")
 	}
 }
 
