@@ -35,12 +35,12 @@ type worker struct {
 }
 
 // workersMax is the most event loops that a node has. They share the log writer and the transport,
-// which more of them would only wait for.
+// which more of them would only wait for. More loops than processors would only take turns.
 const workersMax = 4
 
 // newWorkers makes the event loops of a node.
 func newWorkers(n *Node) []*worker {
-	workers := make([]*worker, min(runtime.GOMAXPROCS(0), workersMax))
+	workers := make([]*worker, min(runtime.GOMAXPROCS(0), runtime.NumCPU(), workersMax))
 	for i := range workers {
 		workers[i] = &worker{node: n, first: i == 0, quota: int64(cap(n.ready) / len(workers)),
 			wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
