@@ -287,7 +287,7 @@ func (c *catalog) parse(src []byte) error {
 		return nil
 	}
 	if src[0] != catalogFormat {
-		return fmt.Errorf("%w: catalog of format %d", ErrMalformed, src[0])
+		return otherFormat("catalog", src[0], catalogFormat)
 	}
 	d := decoder{rest: src[1:]}
 	c.groups = map[uint64]*CreatedGroup{}

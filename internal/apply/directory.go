@@ -112,8 +112,11 @@ func AppendMembers(dst []byte, members []Member) []byte {
 
 // ParseMembers is the inverse of AppendMembers. It keeps nothing of src.
 func ParseMembers(src []byte) ([]Member, error) {
-	if len(src) == 0 || src[0] != membersFormat {
-		return nil, fmt.Errorf("%w: members of another format than %d", ErrMalformed, membersFormat)
+	if len(src) == 0 {
+		return nil, fmt.Errorf("%w: no members", ErrMalformed)
+	}
+	if src[0] != membersFormat {
+		return nil, otherFormat("members", src[0], membersFormat)
 	}
 	d := decoder{rest: src[1:]}
 	var members []Member

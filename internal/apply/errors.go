@@ -1,6 +1,9 @@
 package apply
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Refusals of commands of sessions. They are answers, the same on every replica, and the command
 // was not applied by the submission that they answer. An earlier submission of the same sequence
@@ -35,3 +38,9 @@ var (
 // ErrMalformed says that an entry or a snapshot is not of a format that this version reads. The
 // group cannot go on on this node.
 var ErrMalformed = errors.New("apply: malformed")
+
+// otherFormat is the error of what is in another format than this version reads.
+func otherFormat(what string, found, read byte) error {
+	return fmt.Errorf("%w: %s of format %d, this version reads format %d: another version has "+
+		"written it", ErrMalformed, what, found, read)
+}

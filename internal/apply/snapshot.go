@@ -81,8 +81,7 @@ func (s *Stage) readPreamble(r io.Reader) error {
 		return err
 	}
 	if format[0] != snapshotFormat {
-		return fmt.Errorf("%w: format %d, this version reads format %d", ErrMalformed, format[0],
-			snapshotFormat)
+		return otherFormat("snapshot", format[0], snapshotFormat)
 	}
 	block, err := readBlock(r)
 	if err != nil {

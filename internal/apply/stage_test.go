@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -233,6 +234,23 @@ func TestRestoreOfBrokenStreamsIsRefused(t *testing.T) {
 	b.Bytes()[0] = 9
 	if err := apply.New(&tape{}).Restore(s.Position(), &b); !errors.Is(err, apply.ErrMalformed) {
 		t.Errorf("another format: %v", err)
+	}
+}
+
+// TestOtherFormatsAreNamed holds that who meets the format of another version learns which one it is.
+func TestOtherFormatsAreNamed(t *testing.T) {
+	s, l := begun(&tape{})
+	data, err := proto.Marshal(&pb.ConfChangeV2{Context: []byte{9}})
+	must(t, err)
+	members := s.Entry(l.next(pb.EntryConfChangeV2, data), beginning.Members, nil)
+	entry := s.Entry(l.next(pb.EntryNormal, append([]byte{9}, make([]byte, 12)...)), nil, nil)
+	snapshot := s.Restore(s.Position(), bytes.NewReader([]byte{9}))
+	for what, err := range map[string]error{"members": members, "entry": entry,
+		"snapshot": snapshot} {
+		if err == nil || !strings.Contains(err.Error(), "format 9, this version reads format ") ||
+			!strings.Contains(err.Error(), ": another version has written it") {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
 
