@@ -97,6 +97,9 @@ func (a *appender) end() {
 		a.p.after(time.Duration(until-a.p.w.now), a.end)
 		return
 	}
+	if a.p.h.dies(a) {
+		return
+	}
 	err := a.write()
 	a.begun = -1
 	if errors.Is(err, wal.ErrDiskFull) {

@@ -172,7 +172,7 @@ func (a *applier) applyEntry(e *pb.Entry, members *pb.ConfState, batch *replica.
 			c.finish(node.Result{Index: e.GetIndex(), Answer: answer}, refusal)
 		}
 	}
-	if err := a.stage.Entry(a.mutateTime(e), members, done); err != nil {
+	if err := a.stage.Entry(a.mutateTime(a.g.p.h.entry(e)), members, done); err != nil {
 		return err
 	}
 	if batch != nil && completed != len(batch.Proposals) {
@@ -291,7 +291,7 @@ func (a *applier) load(index uint64) error {
 		return fmt.Errorf("snapshot %d of group %d is damaged", index, a.g.id)
 	}
 	at := apply.Position{Index: s.index, Term: s.term, Clock: s.clock, Members: s.members}
-	if err := a.stage.Restore(at, bytes.NewReader(s.body)); err != nil {
+	if err := a.stage.Restore(at, bytes.NewReader(a.g.p.h.body(s))); err != nil {
 		return fmt.Errorf("restore snapshot %d of group %d: %w", index, a.g.id, err)
 	}
 	if a.g.w.is(forgetSessions) {

@@ -39,7 +39,9 @@ func (g *group) begin(fence uint64) error {
 	if err := g.bootstrap(); err != nil {
 		return err
 	}
-	if err := g.recover(); err != nil {
+	if err := g.recover(); err != nil && g.p.h.refusesNext(err) {
+		return err
+	} else if err != nil {
 		g.w.violated("recovery", "group %d on node %d: %v", g.id, g.p.h.id, err)
 	}
 	state := g.wal.State()

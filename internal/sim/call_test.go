@@ -111,6 +111,8 @@ func (c *call) repeat(err error) bool {
 	switch advice := node.AdviceOf(err); {
 	case errors.Is(err, node.ErrUnknown):
 		c.place.uncertain = true
+	case errors.Is(err, node.ErrSessionFull):
+		return false // who counts the sequences has to acknowledge answers first
 	case c.place.uncertain && advice.RetrySafe && advice.Ask != node.AskNobody:
 	default:
 		return false

@@ -8,10 +8,12 @@ import (
 // config is what a seed draws for its cluster: small limits, so that their edges are met often.
 type config struct {
 	replicas, groups int
-	spares           int  // hosts that no group begins with
-	refuses          bool // connections of members that were removed are refused
-	rests            bool // idle groups rest, and clients are idle at times
-	registers        bool // a member that comes with an empty disk is refused: it is lost
+	spares           int     // hosts that no group begins with
+	refuses          bool    // connections of members that were removed are refused
+	rests            bool    // idle groups rest, and clients are idle at times
+	rollout          rollout // of a release with other formats
+	laggard          uint64  // host that gets it when the faults are over; nobody has some ids
+	registers        bool    // a member that comes with an empty disk is refused: it is lost
 
 	tick                          time.Duration
 	electionTicks, heartbeatTicks int
@@ -68,20 +70,27 @@ func drawConfig(r *rand.Rand) config {
 
 		clients:        choose(r, 1, 2, 4, 8),
 		keys:           choose(r, 1, 2, 5),
-		valueBytes:     choose(r, 0, 8, 40),
+		valueBytes:     choose(r, 0, 8, 40, 250, 250),
 		readPercent:    choose(r, 0, 20, 50),
 		think:          choose[time.Duration](r, 1, 20, 100, 200) * time.Millisecond,
 		deadlineMin:    choose[time.Duration](r, 50, 500, 2000) * time.Millisecond,
 		deadlineSpread: choose[time.Duration](r, 100, 1000, 4000) * time.Millisecond,
 	}
-	if c.leases = r.IntN(2) == 0; c.leases && r.IntN(2) == 0 {
+	c.leases = r.IntN(2) == 0
+	switch load := r.IntN(4); {
+	case c.leases && load < 2:
 		// A lease is wrong for a moment at most, so that many must ask.
 		c.clients, c.readPercent, c.think = 8, 50, time.Millisecond
+	case c.leases && load == 2:
+		// Who is cut off is elected only while it lacks nothing, so that few must write.
+		c.clients, c.readPercent, c.think = 4, 80, 200*time.Millisecond
 	}
 	c.spares = choose(r, 0, 1, 2, 4)
 	c.rests = r.IntN(2) == 0
 	c.refuses = r.IntN(2) == 0 && c.groups == 1 // a node does not know of groups that it has no part in
 	c.registers = r.IntN(2) == 0
+	c.rollout = choose(r, readFirst, writeAtOnce, writeAtOnce)
+	c.laggard = uint64(r.IntN(2 * c.replicas))
 	return c
 }
 

@@ -39,6 +39,7 @@ const (
 	faultCrashAll                   // of all at once
 	faultOutage                     // a node is away so long that its log is no longer there
 	faultRecovery                   // a power cut, and another one while the node starts
+	faultAgain                      // a power cut, and deaths within the first appends behind it
 	faultPause                      // nothing runs, then the clock has jumped
 	faultRate                       // a clock runs at another rate
 	faultJump                       // a clock jumps
@@ -58,14 +59,15 @@ const (
 	faultClog                       // links hold everything back, then deliver it at once
 	faultChange                     // the operator asks for a change of the members
 	faultMove                       // the operator asks for a transfer of a leadership
+	faultUpgrade                    // a node starts again with the next release
 	faultKinds
 )
 
 func (k faultKind) String() string {
 	return [...]string{"kill", "stop", "transfer", "power", "crash some", "crash all", "outage",
-		"crash in recovery", "pause", "rate", "jump", "stall", "full", "io", "read", "lie", "flip",
+		"crash in recovery", "again", "pause", "rate", "jump", "stall", "full", "io", "read", "lie", "flip",
 		"wipe", "foreign disk", "rot", "isolate", "split", "one way", "partial", "clog", "change",
-		"move"}[k]
+		"move", "upgrade"}[k]
 }
 
 // drawPlan draws a plan. Each run has some kinds of faults and not the others, and its own pace. If
@@ -87,6 +89,9 @@ func drawPlan(seed uint64, length time.Duration, only ...faultKind) plan {
 	}
 	if !slices.Contains(kinds, faultChange) {
 		p.config.spares = 0
+	}
+	if !slices.Contains(kinds, faultUpgrade) {
+		p.config.rollout = noRollout
 	}
 	if len(kinds) == 0 {
 		return p
@@ -119,6 +124,8 @@ func (w *world) inject(f fault) {
 		w.operate(r)
 	case faultMove:
 		w.move(f, r)
+	case faultUpgrade:
+		h.injectUpgrade(f.lasts, r)
 	case faultStop:
 		if r.IntN(4) == 0 {
 			h.crashStart = 1 + r.IntN(6)
@@ -126,7 +133,7 @@ func (w *world) inject(f fault) {
 		h.stop()
 		h.start(f.lasts)
 	case faultKill, faultPower, faultOutage, faultCrashSome, faultCrashAll, faultRecovery,
-		faultFlip, faultWipe, faultForeign, faultRot:
+		faultAgain, faultFlip, faultWipe, faultForeign, faultRot:
 		w.injectCrash(f, h, r)
 	case faultPause, faultRate, faultJump:
 		w.injectClock(f, h, r)
@@ -159,6 +166,8 @@ func (w *world) injectCrash(f fault, h *host, r *rand.Rand) {
 	switch f.kind {
 	case faultRecovery:
 		h.crashStart = 1 + r.IntN(25)
+	case faultAgain:
+		h.dieAgain(r, 1+r.IntN(4))
 	case faultFlip:
 		h.flip(r)
 	case faultRot:

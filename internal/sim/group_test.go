@@ -45,7 +45,8 @@ type group struct {
 	term, commit uint64 // as of the last look of the invariants
 	// handed is the log as the core has handed it out.
 	handed    *logView
-	lastRound uint64 // for a mutant
+	lastRound uint64   // for a mutant
+	mayVote   []uint64 // by peer: the highest term in which it was asked for a vote that was free
 
 	// The rest (node/quiet.go, node/inbox.go).
 	resting    bool
@@ -85,7 +86,8 @@ type received struct {
 }
 
 func newGroup(p *process, id uint64) *group {
-	g := &group{p: p, w: p.w, id: id, wal: p.wal.Group(id), handed: &logView{}}
+	g := &group{p: p, w: p.w, id: id, wal: p.wal.Group(id), handed: &logView{},
+		mayVote: make([]uint64, len(p.w.hosts)+1)}
 	g.snaps = &snapshots{g: g, newest: nil}
 	g.apply = newApplier(g)
 	return g
@@ -129,6 +131,7 @@ func (g *group) turn() {
 		g.core.Appended()
 	}
 	for _, r := range in.messages {
+		g.notePromise(r.m)
 		g.drop(g.core.Step(r.from, r.m))
 	}
 	for _, event := range in.events {
@@ -248,7 +251,9 @@ func (g *group) leads() bool { return g.failed == nil && g.role == raft.StateLea
 
 // carry is Group.carry.
 func (g *group) carry(rd replica.Ready) {
+	g.writeNext(&rd)
 	g.observe(rd.Changed)
+	g.checkPromise(rd.Messages)
 	g.send(rd.Messages)
 	if rd.Unfenced {
 		g.note("unfenced")
@@ -256,6 +261,7 @@ func (g *group) carry(rd replica.Ready) {
 	}
 	if rd.Append != nil {
 		g.handedOut(rd.Append)
+		g.checkPromise(rd.Append.Responses)
 	}
 	if rd.Append != nil || rd.Unfenced {
 		g.p.unread++

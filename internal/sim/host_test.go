@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -30,6 +31,7 @@ type host struct {
 	permanent    bool     // broken for good: it does not start again by itself
 	starts       int64    // when a start is due; -1 = none is
 	crashStart   int      // the next start crashes at this operation of the disk; 0 = not
+	deaths       []death  // of the present process and the next ones
 	disarm       []func() // end the faults of the disk
 	misread      bool     // its disk has misread, so groups may stop
 	misreads     []func() // end the faults that flip what is read
@@ -37,8 +39,10 @@ type host struct {
 	weak         []bool   // by group: it may lack what it has acknowledged, and does not vote
 	incarnation  uint64
 	own          *vfs.Mem // while foreign: its own disk
-	foreign      bool     // the disk is that of another cluster's node
-	lost         bool     // its disk is, and no member takes it with another one: it never starts again
+	release      release
+	promises     []promises // by group
+	foreign      bool       // the disk is that of another cluster's node
+	lost         bool       // its disk is, and no member takes it with another one: it never starts again
 
 	// promised is what the log has promised for each group: what a synced append returned for.
 	promised map[uint64]*logView
@@ -49,7 +53,8 @@ type host struct {
 
 func newHost(w *world, id uint64) *host {
 	h := &host{w: w, id: id, disk: vfs.NewMem(), snaps: newSnapStore(), rate: 1, starts: -1,
-		promised: map[uint64]*logView{}, weak: make([]bool, w.plan.config.groups+1)}
+		promised: map[uint64]*logView{}, weak: make([]bool, w.plan.config.groups+1),
+		promises: make([]promises, w.plan.config.groups+1)}
 	if h.isFirst() {
 		h.weaken() // until it has begun for the first time
 	}
@@ -146,6 +151,42 @@ func (h *host) boot() {
 		h.proc = p
 		p.run()
 	}
+}
+
+// death is the end of a process within one of its first appends.
+type death struct {
+	appends int  // before that one
+	several bool // it is of several groups, so that one of its frames may be torn and another one whole
+	away    time.Duration
+	power   bool
+}
+
+// dieAgain has each of the next processes die within one of its first appends: what tears then stands
+// behind what recovery has left.
+func (h *host) dieAgain(r *rand.Rand, times int) {
+	for range times {
+		h.deaths = append(h.deaths, death{appends: r.IntN(choose(r, 1, 4, 16)),
+			several: h.w.plan.config.groups > 1 && r.IntN(2) == 0,
+			away:    time.Duration(r.Int64N(int64(100 * time.Millisecond))), power: r.IntN(3) > 0})
+	}
+}
+
+// dies ends the process if this is the append within which it is to die.
+func (h *host) dies(a *appender) bool {
+	if len(h.deaths) == 0 {
+		return false
+	}
+	d := &h.deaths[0]
+	if d.several && len(a.updates) < 2 {
+		return false
+	}
+	if d.appends--; d.appends >= 0 {
+		return false
+	}
+	h.deaths = h.deaths[1:]
+	h.crash(d.power)
+	h.start(d.away)
+	return true
 }
 
 // errDied is what every operation of the disk returns from the moment on at which the process

@@ -170,7 +170,7 @@ func (h *host) checkOpenError(err error) {
 		h.note("cannot open")
 		return
 	}
-	if h.misread {
+	if h.misread || h.refusesNext(err) {
 		h.note("cannot open")
 		return
 	}
@@ -188,7 +188,7 @@ func (h *host) checkOpenError(err error) {
 
 // checkStopped says which reasons a group may have to stop.
 func (g *group) checkStopped(err error) {
-	if g.p.failed == nil && !g.p.h.misread {
+	if g.p.failed == nil && !g.p.h.misread && !g.p.h.refusesNext(err) {
 		g.w.violated("progress", "group %d stops on node %d: %v", g.id, g.p.h.id, err)
 	}
 }

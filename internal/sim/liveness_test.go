@@ -94,6 +94,7 @@ func (w *world) heal(hosts []*host) {
 	w.net.quiet = true
 	for _, h := range hosts {
 		h.pausedUntil, h.stalledUntil, h.crashStart = min(h.pausedUntil, w.now), 0, 0
+		h.deaths = nil
 		h.disk.SetLimit(0)
 		h.setClock(1, 0)
 		h.permanent = false
@@ -101,6 +102,7 @@ func (w *world) heal(hosts []*host) {
 		if h.proc != nil && h.proc.crippled() {
 			h.crash(false) // a group that stopped because of its disk stays so until a restart
 		}
+		h.finishUpgrade()
 		h.start(0)
 	}
 }

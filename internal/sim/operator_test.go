@@ -51,6 +51,10 @@ func (c *change) end(err error, isUnknown bool) {
 		c.w.violated("membership", "change %d of group %d is refused (%v), entry %d has it", c.id,
 			c.group.id, err, c.index)
 	}
+	if c.at.failed != nil && errors.Is(err, node.ErrGroupFailed) {
+		c.w.goOn(c)
+		return
+	}
 	for _, known := range []error{replica.ErrConflict, replica.ErrChangePending, replica.ErrNoQuorum,
 		replica.ErrInvalidChange, replica.ErrNotLeader, replica.ErrTransferFirst,
 		replica.ErrOverwritten, node.ErrRemoved} {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"slices"
+	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 
@@ -40,6 +41,7 @@ type groupOracle struct {
 	stage         *apply.Stage    // around the machine
 	states        []uint64        // hash of the state behind each committed entry
 	cells         map[byte][]past // every cell a key ever had
+	time          time.Time       // of the last command
 	floor         uint64          // the highest index that a client has been told
 	floors        []floor         // what it was from when on
 }
@@ -105,6 +107,11 @@ type reference struct {
 }
 
 func (r reference) Apply(meta statemachine.Meta, command []byte) ([]byte, error) {
+	if meta.Time.Before(r.o.time) {
+		r.o.w.violated("order", "group %d: entry %d is of %v, one before it of %v", r.o.id, meta.Index,
+			meta.Time, r.o.time)
+	}
+	r.o.time = meta.Time
 	answer, err := r.machine.Apply(meta, command)
 	if err != nil {
 		return nil, err
@@ -139,7 +146,7 @@ func (o *groupOracle) commit(index uint64, id entryID) {
 	if p.kind != pb.EntryNormal {
 		members = o.commitChange(index, p.data)
 	}
-	if err := o.stage.Entry(e, members, nil); err != nil {
+	if err := o.stage.Entry(toPresentEntry(e), members, nil); err != nil {
 		o.w.violated("state machine safety", "group %d: %v", o.id, err)
 	}
 	if p.kind != pb.EntryNormal {

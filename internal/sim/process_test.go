@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/raft/v3"
 
 	"github.com/connectraft/connect/internal/replica"
+	"github.com/connectraft/connect/internal/vfs"
 	"github.com/connectraft/connect/node"
 	"github.com/connectraft/connect/wal"
 )
@@ -262,12 +263,17 @@ func (p *process) interrupt() {
 	if p.appender.begun < 0 {
 		return
 	}
-	switch p.w.rng.disk.IntN(3) {
+	switch p.w.rng.disk.IntN(4) {
 	case 0:
 		p.h.note("dies before the write")
 	case 1:
 		p.h.note("dies behind the sync")
 		p.appender.attempt()
+	case 2:
+		p.h.note("dies before the sync")
+		remove := p.h.disk.Inject(vfs.Fault{Ops: vfs.OpAnySync, Times: -1, Do: vfs.Effect{Err: errDied}})
+		p.appender.attempt()
+		remove()
 	default:
 		p.h.crashStart = 1 + p.w.rng.disk.IntN(4)
 		p.h.note("dies within the write", uint64(p.h.crashStart))

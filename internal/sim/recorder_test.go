@@ -80,9 +80,27 @@ func (f *recordedFile) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-func (f *recordedFile) WriteVectorAt(parts [][]byte, off int64) (int, error) {
-	n, err := f.File.WriteVectorAt(parts, off)
-	f.note(n, off)
+const (
+	sectorBytes = 512
+	// sectorsMax bounds how many sectors of a write a crash tells apart; a longer one is one piece.
+	sectorsMax = 32
+)
+
+// WriteVectorAt gives each sector to the disk as a write of its own: the death of the process leaves
+// those up to one of them, a power cut any of them.
+func (f *recordedFile) WriteVectorAt(parts [][]byte, off int64) (n int, err error) {
+	defer func() { f.note(n, off) }()
+	all := slices.Concat(parts...)
+	if len(all) > sectorsMax*sectorBytes {
+		return f.File.WriteAt(all, off)
+	}
+	for n < len(all) && err == nil {
+		at := off + int64(n)
+		piece := all[n:min(len(all), n+sectorBytes-int(at%sectorBytes))]
+		wrote := 0
+		wrote, err = f.File.WriteAt(piece, at)
+		n += wrote
+	}
 	return n, err
 }
 

@@ -179,7 +179,7 @@ func (a *applier) maybeSnapshot(asked bool) error {
 	}
 	at := a.stage.Position()
 	one := &snapshot{group: a.g.id, index: at.Index, term: at.Term, members: at.Members,
-		clock: at.Clock, body: body.Bytes()}
+		clock: at.Clock, body: a.g.p.h.writeBody(body.Bytes())}
 	a.g.w.mutateSnapshot(one)
 	a.entriesSince, a.bytesSince = 0, 0
 	if a.g.w.is(compactEarly) {

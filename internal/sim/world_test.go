@@ -38,6 +38,7 @@ type stats struct {
 	transfers int // of leaderships, that succeeded
 	judged    int // operations that porcupine has seen
 	fenced    int
+	refused   [2]int // entries and snapshots of the next release, by the present one
 }
 
 // result is what became of a run.
@@ -96,6 +97,7 @@ func simulate(t *testing.T, seed uint64, p plan, m mutant, out io.Writer) (r res
 		w.hosts = append(w.hosts, newHost(w, uint64(id+1)))
 	}
 	w.net = newNetwork(w, len(w.hosts))
+	w.drawReleases()
 	w.mutateWorld()
 	w.safety()
 	w.liveness()
