@@ -21,7 +21,7 @@ type plan func(m *admin.Membership) (admin.Change, error)
 // command that was cut off goes on where it was when it is given again; and it survives the death
 // of the node that it asks, and changes of the leader.
 func (c *cluster) reach(ctx context.Context, group uint64, lacks plan) (*admin.Membership, error) {
-	r := &reaching{cluster: c, group: group, lacks: lacks, refusals: refusalsMax}
+	r := &reaching{cluster: c, group: group, lacks: lacks}
 	for {
 		membership, err := r.step(ctx)
 		switch {
@@ -41,15 +41,11 @@ func (c *cluster) reach(ctx context.Context, group uint64, lacks plan) (*admin.M
 // reaching is one call of reach.
 type reaching struct {
 	*cluster
-	group    uint64
-	lacks    plan
-	unknown  bool   // a change was sent, and its end was not learned
-	avoid    string // the address that failed last
-	refusals int    // of a change that would lose the quorum, which are tried again
+	group   uint64
+	lacks   plan
+	unknown bool   // a change was sent, and its end was not learned
+	avoid   string // the address that failed last
 }
-
-// refusalsMax: a leader that has just been elected has not heard of everybody yet.
-const refusalsMax = 12
 
 // step looks at the membership and asks for what it lacks. It returns the membership when that is
 // nothing, and neither that nor an error when something has been done.
@@ -95,11 +91,8 @@ func (r *reaching) again(err error) bool {
 		return true
 	}
 	switch e.Kind {
-	case admin.KindInvalid, admin.KindForbidden:
+	case admin.KindInvalid, admin.KindForbidden, admin.KindNoQuorum:
 		return false
-	case admin.KindNoQuorum:
-		r.refusals--
-		return r.refusals > 0
 	}
 	return true
 }

@@ -164,7 +164,7 @@ func (c *cluster) eachGroup(ctx context.Context, args []string, done string,
 // oneGroup does something to a group, on whatever node answers, until it is done.
 func (c *cluster) oneGroup(ctx context.Context, id uint64,
 	do func(address string, id uint64) error) error {
-	r := &reaching{cluster: c, group: id, refusals: refusalsMax}
+	r := &reaching{cluster: c, group: id}
 	for {
 		answers := c.survey(ctx, firstGroup)
 		address := leaderOf(answers, firstGroup)

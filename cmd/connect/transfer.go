@@ -29,7 +29,7 @@ Exit codes: 0 it leads, 1 it does not, 2 wrong command line, 3 it is not known.`
 
 // transfer asks until the member leads, or somebody says that it never will.
 func (c *cluster) transfer(ctx context.Context, group, to uint64) error {
-	r := &reaching{cluster: c, group: group, refusals: refusalsMax}
+	r := &reaching{cluster: c, group: group}
 	for {
 		answers := c.survey(ctx, group)
 		if leads(answers, group, to) {
