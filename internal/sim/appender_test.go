@@ -309,7 +309,7 @@ func (a *appender) deliver() {
 			continue
 		}
 		if len(own) > 0 || appended > 0 {
-			g.acknowledge(own, appended)
+			g.postAppended(own, appended)
 		}
 	}
 	a.batch = nil

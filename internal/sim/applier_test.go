@@ -101,11 +101,16 @@ func (a *applier) perform(t applyTask) error {
 		a.g.restoring--
 	}
 	if t.apply != nil {
+		changes := len(t.apply.Members) > 0
 		if err := a.applyEntries(t.apply); err != nil {
 			return err
 		}
 		a.g.w.trace.say("n%d g%d applied %d", a.g.p.h.id, a.g.id, a.applied)
-		a.g.acknowledge(t.apply.Done, 0)
+		if changes {
+			a.g.acknowledge(t.apply.Done, 0)
+		} else {
+			a.g.postApplied(t.apply.Done)
+		}
 	}
 	for _, round := range t.reads {
 		a.g.w.trace.say("n%d g%d reads of index %d at %d", a.g.p.h.id, a.g.id, round.Index, a.applied)

@@ -53,6 +53,7 @@ type group struct {
 	idle       int
 	restsSince int64
 	defers     deferral
+	settled    uint64
 
 	// The members (node/membership.go).
 	conf          *pb.ConfState // of what was handed out to be applied, or installed
@@ -223,7 +224,9 @@ func (g *group) collect() {
 			g.check()
 		})
 	}
-	g.setDeferral(deferral{calls: g.core.Saturated(), reads: g.core.Confirming()})
+	g.settled = g.core.Settled()
+	g.setDeferral(deferral{calls: g.core.Saturated(), reads: g.core.Confirming(),
+		appended: !g.core.AwaitsAppended(), applied: !g.core.AwaitsApplied()})
 }
 
 // commitDelay is that of node/holding.go.

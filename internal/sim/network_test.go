@@ -110,12 +110,7 @@ func (n *network) sendFrame(from *process, to, group uint64, lane int, messages 
 					n.w.trace.say("n%d g%d <- n%d %s", to, group, sender, describe(m))
 				}
 			}
-			g := p.group(group)
-			g.post(func(in *contents) {
-				for _, m := range decoded {
-					in.messages = append(in.messages, received{sender, m})
-				}
-			})
+			p.group(group).postMessages(sender, decoded)
 		})
 	}
 }

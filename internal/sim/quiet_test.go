@@ -219,12 +219,13 @@ func (g *group) rest() {
 }
 
 // deferral is deferral of node/inbox.go.
-type deferral struct{ calls, reads bool }
+type deferral struct{ calls, reads, appended, applied bool }
 
 // setDeferral is Group.setDeferral.
 func (g *group) setDeferral(d deferral) {
 	g.defers = d
-	if !d.calls && len(g.in.calls) > 0 || !d.reads && len(g.in.reads) > 0 {
+	if !d.calls && len(g.in.calls) > 0 || !d.reads && len(g.in.reads) > 0 ||
+		!(d.appended && d.applied) && len(g.in.acks) > 0 {
 		g.p.schedule(g)
 	}
 }
@@ -240,6 +241,35 @@ func (g *group) postCall(c *call) {
 func (g *group) postRead(c *call) {
 	g.in.reads = append(g.in.reads, c)
 	if !g.defers.reads || c.fresh != (replica.Freshness{}) {
+		g.p.schedule(g)
+	}
+}
+
+// postAppended is Group.postAppended, postApplied Group.postApplied.
+func (g *group) postAppended(acks []*pb.Message, appended int) {
+	g.in.acks = append(g.in.acks, acks...)
+	g.in.appended += appended
+	if !g.defers.appended {
+		g.p.schedule(g)
+	}
+}
+
+func (g *group) postApplied(acks []*pb.Message) {
+	g.in.acks = append(g.in.acks, acks...)
+	if !g.defers.applied {
+		g.p.schedule(g)
+	}
+}
+
+// postMessages is Group.postMessages.
+func (g *group) postMessages(from uint64, messages []*pb.Message) {
+	late := true
+	for _, m := range messages {
+		g.in.messages = append(g.in.messages, received{from, m})
+		late = late && m.GetType() == pb.MsgAppResp && !m.GetReject() && g.settled != 0 &&
+			m.GetIndex() == g.settled
+	}
+	if !late {
 		g.p.schedule(g)
 	}
 }
