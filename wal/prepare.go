@@ -10,11 +10,18 @@ import (
 	"github.com/connectraft/connect/internal/vfs"
 )
 
-// preparedMax is how many segments are held ready. One is made in advance; the others are files
-// that compaction has set free, often several at once: to remove one and fill another with zeros
-// takes the disk as much time as to write it full. Their old bytes are harmless: no frame of one
-// segment validates in another, and every write covers whole sectors.
+// preparedMax is how many segments are held ready. To fill one with zeros takes the disk as much
+// time as to write it full, and appends suffer from it: one is made in advance at once, and more only
+// while nobody appends. The others are files that compaction has set free, often several at once.
+// Their old bytes are harmless: no frame of one segment validates in another, and every write
+// covers whole sectors.
 const preparedMax = 4
+
+// While nothing was synced for idleTime, segments are made until so many are held ready.
+const (
+	preparedIdle = 3
+	idleTime     = 100 * time.Millisecond
+)
 
 // take returns a prepared segment. It waits for one that is being prepared, and asks once more if
 // there is none.
@@ -51,10 +58,10 @@ func (w *worker) takeAll() []*segment {
 	return list
 }
 
-// prepareNow creates the next segment unless one is there, and then the ballast.
-func (w *worker) prepareNow() {
+// prepareNow creates the next segment unless so many are there, and then the ballast.
+func (w *worker) prepareNow(enough int) {
 	w.mu.Lock()
-	ready, id := len(w.mu.prepared) > 0, w.mu.nextID
+	ready, id := len(w.mu.prepared) >= enough, w.mu.nextID
 	w.mu.Unlock()
 	if !ready {
 		s, err := createSegment(w.log.o.FS, w.log.o.Dir, id, w.log.o.SegmentBytes)
@@ -64,13 +71,42 @@ func (w *worker) prepareNow() {
 		}
 	}
 	w.keepBallast()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.awaitIdleLocked()
+}
+
+// awaitIdleLocked has more segments made when nothing has been synced for idleTime. An attempt that
+// fails is not made again before the log has asked for a segment. Inline there is no timer, and one
+// segment is all there is in advance.
+func (w *worker) awaitIdleLocked() {
+	if w.log.o.Inline || w.mu.stopping || w.mu.idle != nil || len(w.mu.prepared) >= preparedIdle {
+		return
+	}
+	before := w.log.syncs.Load()
+	w.mu.idle = time.AfterFunc(idleTime, func() { w.lookIdle(before) })
+}
+
+// lookIdle asks for one more segment if nothing was synced since.
+func (w *worker) lookIdle(before uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.idle = nil
+	if w.log.syncs.Load() != before {
+		w.awaitIdleLocked()
+		return
+	}
+	w.mu.more = !w.mu.stopping
+	w.mu.changed.Broadcast()
 }
 
 // prepared notes the outcome of an attempt to prepare a segment.
 func (w *worker) prepared(s *segment, id uint64, err error) {
 	w.mu.Lock()
 	wasFull := w.fullLocked()
-	w.mu.failed = err
+	if err == nil || len(w.mu.prepared) == 0 { // else nobody waits for this one
+		w.mu.failed = err
+	}
 	if err == nil {
 		w.mu.prepared = append(w.mu.prepared, s)
 		w.mu.nextID = id + 1

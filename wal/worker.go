@@ -20,8 +20,9 @@ type worker struct {
 		sync.Mutex
 		changed  *sync.Cond
 		stopping bool
-		// wanted says that a segment is to be prepared, busy that work is being done.
-		wanted, busy bool
+		// wanted says that a segment is to be prepared if there is none, more that another one is
+		// to be, busy that work is being done.
+		wanted, more, busy bool
 		// prepared are segments ready for use, by ascending id, at most preparedMax.
 		prepared []*segment
 		// nextID is the id of the next segment that is prepared. It moves on with every segment,
@@ -34,6 +35,9 @@ type worker struct {
 		remove     []*segment
 		// retry asks for the next segment again while the disk is full; nil if it is not.
 		retry *time.Timer
+		// idle looks whether nothing is appended, so that there is time for more segments; nil if
+		// it does not.
+		idle *time.Timer
 		// unballasted says that the ballast file has to be looked after.
 		unballasted bool
 	}
@@ -58,9 +62,12 @@ func (w *worker) start(prepared []*segment, nextID uint64) {
 func (w *worker) stop() error {
 	w.mu.Lock()
 	w.mu.stopping = true
-	w.mu.wanted = false
+	w.mu.wanted, w.mu.more = false, false
 	if w.mu.retry != nil {
 		w.mu.retry.Stop()
+	}
+	if w.mu.idle != nil {
+		w.mu.idle.Stop()
 	}
 	w.mu.changed.Broadcast()
 	w.mu.Unlock()
@@ -95,7 +102,7 @@ func (w *worker) removeSegments(list []*segment) {
 func (w *worker) run() {
 	for {
 		w.mu.Lock()
-		for !w.mu.wanted && w.mu.superblock == nil && len(w.mu.remove) == 0 {
+		for !w.mu.wanted && !w.mu.more && w.mu.superblock == nil && len(w.mu.remove) == 0 {
 			if w.mu.stopping {
 				w.mu.Unlock()
 				return
@@ -112,7 +119,11 @@ func (w *worker) run() {
 func (w *worker) step() bool {
 	w.mu.Lock()
 	wanted, superblock, remove := w.mu.wanted, w.mu.superblock, w.mu.remove
-	w.mu.wanted, w.mu.superblock, w.mu.remove = false, nil, nil
+	enough := 1
+	if w.mu.more {
+		wanted, enough = true, preparedIdle
+	}
+	w.mu.wanted, w.mu.more, w.mu.superblock, w.mu.remove = false, false, nil, nil
 	work := wanted || superblock != nil || len(remove) > 0
 	w.mu.busy = work
 	w.mu.Unlock()
@@ -126,7 +137,7 @@ func (w *worker) step() bool {
 		w.putSuperblock(superblock)
 	}
 	if wanted {
-		w.prepareNow()
+		w.prepareNow(enough)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
