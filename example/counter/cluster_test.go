@@ -21,6 +21,10 @@ import (
 var increments = flag.Int("increments", 200_000,
 	"commands of TestMemoryDoesNotGrowWithCommands in its first half")
 
+// waitMax bounds every wait of these tests that measures nothing; it is only reached when something is
+// broken. The processes of a test start and elect while other tests have the processors and the disk.
+const waitMax = time.Minute
+
 // pipeline sends n increments on one connection, many at a time, and returns the last answer.
 func pipeline(t *testing.T, address string, n int) int64 {
 	t.Helper()
@@ -62,9 +66,9 @@ func pipeline(t *testing.T, address string, n int) int64 {
 func TestComesBackThroughASnapshot(t *testing.T) {
 	c := proctest.New(t, proctest.Build(t, "."), 3, "[snapshot]\nentries = 100\n")
 	c.StartAll()
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 	away := c.Nodes[2]
-	if c.Leader() == away {
+	if c.AwaitLeader(waitMax) == away {
 		away = c.Nodes[1]
 	}
 	before, ok := away.Status()
@@ -72,15 +76,15 @@ func TestComesBackThroughASnapshot(t *testing.T) {
 		t.Fatal("no status")
 	}
 	c.Kill(away)
-	if got := pipeline(t, c.Leader().Client, 100_000); got != 100_000 {
+	if got := pipeline(t, c.AwaitLeader(waitMax).Client, 100_000); got != 100_000 {
 		t.Fatalf("the counter is %d after 100,000 increments", got)
 	}
-	proctest.Within(t, 10*time.Second, "the log is truncated behind the absent node", func() bool {
-		s, ok := c.Leader().Status()
+	proctest.Within(t, waitMax, "the log is truncated behind the absent node", func() bool {
+		s, ok := c.AwaitLeader(waitMax).Status()
 		return ok && s.FirstIndex > before.LastIndex+1
 	})
 	c.Start(away)
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 	if got := agree(t, c); got != 100_000 {
 		t.Errorf("the counter is %d, want 100,000", got)
 	}
@@ -99,8 +103,8 @@ func TestComesBackThroughASnapshot(t *testing.T) {
 func TestMemoryDoesNotGrowWithCommands(t *testing.T) {
 	c := proctest.New(t, proctest.Build(t, "."), 3, "[log]\ncache = \"8MiB\"\n")
 	c.StartAll()
-	c.Ready(20 * time.Second)
-	leader := c.Leader()
+	c.Ready(waitMax)
+	leader := c.AwaitLeader(waitMax)
 	pipeline(t, leader.Client, *increments)
 	first := residentKiB(t, leader)
 	pipeline(t, leader.Client, 4**increments)
@@ -139,7 +143,7 @@ func sendRaw(t *testing.T, address string, b []byte) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(waitMax)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := conn.Write(b); err != nil {
@@ -155,7 +159,7 @@ func sendRaw(t *testing.T, address string, b []byte) string {
 func TestGarbageHurtsNobody(t *testing.T) {
 	c := proctest.New(t, proctest.Build(t, "."), 3, "")
 	c.StartAll()
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 	want := pipeline(t, c.Nodes[0].Client, 10)
 	garbage := make([]byte, 4096)
 	for i := range garbage {
@@ -172,7 +176,7 @@ func TestGarbageHurtsNobody(t *testing.T) {
 			t.Errorf("a claim of 4 GiB is answered with %q, want an error", answer)
 		}
 	}
-	c.Ready(10 * time.Second)
+	c.Ready(waitMax)
 	if got := agree(t, c); got != want {
 		t.Errorf("the counter is %d, want %d", got, want)
 	}
@@ -187,7 +191,7 @@ func TestGarbageHurtsNobody(t *testing.T) {
 func refusal(t *testing.T, c *proctest.Cluster, n *proctest.Node, want int) string {
 	t.Helper()
 	cmd := c.Command(n)
-	timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(waitMax, func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()
 	out, err := cmd.CombinedOutput()
 	if err == nil {
@@ -212,7 +216,7 @@ func TestRefusesToStart(t *testing.T) {
 	binary := proctest.Build(t, ".")
 	c := proctest.New(t, binary, 3, "")
 	c.StartAll()
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 
 	// Nodes with addresses of their own, and the directories of others.
 	thieves := proctest.New(t, binary, 3, "")
@@ -227,7 +231,7 @@ func TestRefusesToStart(t *testing.T) {
 		thief.Dir = c.Nodes[1].Dir
 		mustSay(t, refusal(t, thieves, &thief, 1), "belongs to node 2", thief.Dir)
 		c.StartAll()
-		c.Ready(20 * time.Second)
+		c.Ready(waitMax)
 	})
 	t.Run("on a port in use", func(t *testing.T) {
 		c.Kill(c.Nodes[0])
@@ -260,13 +264,13 @@ func TestForeignClusterIsRefused(t *testing.T) {
 	binary := proctest.Build(t, ".")
 	c := proctest.New(t, binary, 3, "")
 	c.StartAll()
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 	want := pipeline(t, c.Nodes[0].Client, 10)
 	c.Kill(c.Nodes[2]) // its addresses are free for the foreign one
 	foreign := proctest.NewWith(t, binary, "other", c.Nodes, "")
 	foreign.Start(foreign.Nodes[2])
 	for _, n := range []*proctest.Node{foreign.Nodes[2], c.Nodes[0]} {
-		proctest.Within(t, 20*time.Second, "the log tells of the foreign cluster", func() bool {
+		proctest.Within(t, waitMax, "the log tells of the foreign cluster", func() bool {
 			log, err := os.ReadFile(n.Log)
 			return err == nil && bytes.Contains(log, []byte("other")) &&
 				bytes.Contains(log, []byte("cluster"))
@@ -274,7 +278,7 @@ func TestForeignClusterIsRefused(t *testing.T) {
 	}
 	foreign.Kill(foreign.Nodes[2])
 	c.StartAll()
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 	if got := agree(t, c); got != want {
 		t.Errorf("the counter is %d, want %d", got, want)
 	}
@@ -283,12 +287,12 @@ func TestForeignClusterIsRefused(t *testing.T) {
 func TestTerminateIsClean(t *testing.T) {
 	c := proctest.New(t, proctest.Build(t, "."), 3, "")
 	c.StartAll()
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 	for _, n := range c.Nodes {
 		if err := n.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		if code := c.Wait(n, 20*time.Second); code != 0 {
+		if code := c.Wait(n, waitMax); code != 0 {
 			t.Errorf("node %d ended with exit code %d", n.ID, code)
 		}
 	}

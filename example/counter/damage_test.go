@@ -21,7 +21,7 @@ func damagedCluster(t *testing.T) (c *proctest.Cluster, acknowledged int64) {
 	t.Helper()
 	c = proctest.New(t, proctest.Build(t, "."), 3, "[log]\nsegment = \"64KiB\"\n[limits]\nentry = \"16KiB\"\ncommand = \"16KiB\"\n")
 	c.StartAll()
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 	var done, tried atomic.Int64
 	for len(segments(t, c.Nodes[0])) < 4 {
 		var clients sync.WaitGroup
@@ -171,7 +171,7 @@ func TestTwoNodesDamagedInDifferentPlaces(t *testing.T) {
 func TestSingleNodeRefusesADamagedLog(t *testing.T) {
 	c := proctest.New(t, proctest.Build(t, "."), 1, "")
 	c.StartAll()
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 	for range 100 {
 		pipeline(t, c.Nodes[0].Client, 1)
 	}

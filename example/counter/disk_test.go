@@ -23,17 +23,17 @@ func TestFullDisk(t *testing.T) {
 		n.Dir = filepath.Join(disk, fmt.Sprint(i+1))
 	}
 	c.StartAll()
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 	acknowledged := pipeline(t, c.Nodes[0].Client, 100)
 	filler := fill(t, filepath.Join(disk, "filler"))
 
-	conn, err := proctest.Dial(c.Leader().Client)
+	conn, err := proctest.Dial(c.AwaitLeader(waitMax).Client)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	attempted := acknowledged
-	proctest.Within(t, time.Minute, "the log is full", func() bool {
+	proctest.Within(t, waitMax, "the log is full", func() bool {
 		for range 200 {
 			attempted++
 			reply, err := conn.Do("incr", 15*time.Second)
@@ -62,7 +62,7 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	proctest.Within(t, 20*time.Second, "increments are taken again", func() bool {
+	proctest.Within(t, waitMax, "increments are taken again", func() bool {
 		reply, err := conn.Do("incr", 15*time.Second)
 		return err == nil && reply == fmt.Sprintf(":%d", acknowledged+1)
 	})
@@ -139,9 +139,9 @@ func inject(t *testing.T, n *proctest.Node, how string) (stop func()) {
 func TestFailedSyncEndsTheNode(t *testing.T) {
 	c := proctest.New(t, proctest.Build(t, "."), 3, "")
 	c.StartAll()
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 	acknowledged := pipeline(t, c.Nodes[0].Client, 10)
-	victim := c.Leader()
+	victim := c.AwaitLeader(waitMax)
 	stop := inject(t, victim, "error=EIO:when=1")
 	defer stop()
 	conn, err := proctest.Dial(victim.Client)
@@ -152,20 +152,20 @@ func TestFailedSyncEndsTheNode(t *testing.T) {
 	if reply, err := conn.Do("incr", 15*time.Second); err == nil && strings.HasPrefix(reply, ":") {
 		acknowledged++ // the others acknowledged it, without the victim's disk
 	}
-	if code := c.Wait(victim, 20*time.Second); code == 0 {
+	if code := c.Wait(victim, waitMax); code == 0 {
 		t.Error("the node ended with exit code 0 after a failed sync")
 	}
 	mustSay(t, logOf(t, victim), "node failed", "input/output error")
 	for _, n := range c.Nodes {
 		if n != victim {
-			proctest.Within(t, 20*time.Second, "the others serve", func() bool {
+			proctest.Within(t, waitMax, "the others serve", func() bool {
 				code, _ := n.Get("/readyz")
 				return code == 200
 			})
 		}
 	}
 	c.Start(victim)
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 	if got := agree(t, c); got < acknowledged || got > acknowledged+1 {
 		t.Errorf("the counter is %d, want %d or one more", got, acknowledged)
 	}
@@ -186,9 +186,9 @@ func TestHungSyncMovesTheLeadership(t *testing.T) {
 	const electionTimeout = time.Second // the default
 	c := proctest.New(t, proctest.Build(t, "."), 3, "")
 	c.StartAll()
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 	acknowledged := pipeline(t, c.Nodes[0].Client, 10)
-	victim := c.Leader()
+	victim := c.AwaitLeader(waitMax)
 	stop := inject(t, victim, "delay_enter=15s")
 	defer stop()
 	conn, err := proctest.Dial(victim.Client)
@@ -218,7 +218,7 @@ func TestHungSyncMovesTheLeadership(t *testing.T) {
 		}
 	}
 	stop()
-	c.Ready(30 * time.Second)
+	c.Ready(waitMax)
 	if got := agree(t, c); got < acknowledged || got > acknowledged+1 {
 		t.Errorf("the counter is %d, want %d or one more", got, acknowledged)
 	}

@@ -33,7 +33,7 @@ func TestKillRounds(t *testing.T) {
 	random := rand.New(rand.NewPCG(*seed, 1))
 	c := proctest.New(t, proctest.Build(t, "."), 3, "[snapshot]\nentries = 200\n")
 	c.StartAll()
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 	var acknowledged, attempted atomic.Int64
 	for round := range *rounds {
 		victims := c.Nodes
@@ -53,7 +53,7 @@ func TestKillRounds(t *testing.T) {
 		}
 		c.StartAll()
 		clients.Wait()
-		c.Ready(30 * time.Second)
+		c.Ready(waitMax)
 		value := agree(t, c)
 		if value < acknowledged.Load() || value > attempted.Load() {
 			t.Fatalf("round %d: the counter is %d, acknowledged %d, attempted %d", round, value,
@@ -90,7 +90,7 @@ func agree(t *testing.T, c *proctest.Cluster) int64 {
 	t.Helper()
 	var values [3]string
 	for i, n := range c.Nodes {
-		proctest.Within(t, 20*time.Second, fmt.Sprintf("node %d answers a read", n.ID), func() bool {
+		proctest.Within(t, waitMax, fmt.Sprintf("node %d answers a read", n.ID), func() bool {
 			conn, err := proctest.Dial(n.Client)
 			if err != nil {
 				return false

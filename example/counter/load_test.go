@@ -78,7 +78,7 @@ func (l *load) end(t *testing.T, nodes []*proctest.Node) {
 	acknowledged, attempted := l.acknowledged.Load(), l.attempted.Load()
 	for _, n := range nodes {
 		var reply string
-		proctest.Within(t, 20*time.Second, fmt.Sprintf("node %d answers a read", n.ID), func() bool {
+		proctest.Within(t, waitMax, fmt.Sprintf("node %d answers a read", n.ID), func() bool {
 			conn, err := proctest.Dial(n.Client)
 			if err != nil {
 				return false
@@ -105,7 +105,7 @@ func (l *load) end(t *testing.T, nodes []*proctest.Node) {
 func (l *load) progressed(t *testing.T) {
 	t.Helper()
 	goal := l.acknowledged.Load() + 200
-	proctest.Within(t, 30*time.Second, "increments go on", func() bool {
+	proctest.Within(t, waitMax, "increments go on", func() bool {
 		return l.acknowledged.Load() > goal
 	})
 }

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/connectraft/connect/internal/proctest"
 )
@@ -25,7 +24,7 @@ func TestThreeFiveThree(t *testing.T) {
 	o := proctest.NewOperator(t, "../../cmd/connect")
 	c := proctest.New(t, proctest.Build(t, "."), 3, smallSnapshots)
 	c.StartAll()
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 	first := slices.Clone(c.Nodes)
 	l := startLoad(4, first)
 	l.progressed(t)
@@ -55,7 +54,7 @@ func TestThreeFiveThree(t *testing.T) {
 		t.Errorf("the members are\n%s", said)
 	}
 	for _, n := range slices.Concat(first, second) {
-		proctest.Within(t, 20*time.Second, fmt.Sprintf("node %d says that it was removed", n.ID),
+		proctest.Within(t, waitMax, fmt.Sprintf("node %d says that it was removed", n.ID),
 			func() bool {
 				code, body := n.Get("/readyz")
 				return code == http.StatusServiceUnavailable && strings.Contains(string(body), "removed")
@@ -81,7 +80,7 @@ func stop(t *testing.T, c *proctest.Cluster, n *proctest.Node) {
 	if err := n.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if code := c.Wait(n, 20*time.Second); code != 0 {
+	if code := c.Wait(n, waitMax); code != 0 {
 		t.Errorf("node %d ended with exit code %d", n.ID, code)
 	}
 }
@@ -107,16 +106,13 @@ func killInTheMiddle(t *testing.T, o *proctest.Operator, binary string,
 	o.T = t
 	c := proctest.New(t, binary, 3, smallSnapshots)
 	c.StartAll()
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 	first := slices.Clone(c.Nodes)
 	l := startLoad(2, first)
 	l.progressed(t)
 	joins := c.Add(1)[0]
 	c.Start(joins)
-	leader := c.Leader()
-	if leader == nil {
-		t.Fatal("nobody leads")
-	}
+	leader := c.AwaitLeader(waitMax)
 	// The one that leaves is neither the leader nor the node that is asked.
 	others := without(first, leader)
 	asked, leaves := others[0], others[1]
@@ -178,11 +174,11 @@ func TestLostDirectory(t *testing.T) {
 	o := proctest.NewOperator(t, "../../cmd/connect")
 	c := proctest.New(t, proctest.Build(t, "."), 3, smallSnapshots)
 	c.StartAll()
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 	l := startLoad(2, c.Nodes[:2])
 	l.progressed(t)
 	registered := regexp.MustCompile(`"incarnation":[1-9]`)
-	proctest.Within(t, 30*time.Second, "the cluster knows the directories", func() bool {
+	proctest.Within(t, waitMax, "the cluster knows the directories", func() bool {
 		_, said := o.Try("member list --json --admin", c.Nodes[0].Admin)
 		return len(registered.FindAllString(said, -1)) == 3
 	})
@@ -195,7 +191,7 @@ func TestLostDirectory(t *testing.T) {
 	c.Start(lost)
 	command := regexp.MustCompile("connect (member replace 3=[0-9.:]+ --admin [0-9.:]+)")
 	var found []string
-	proctest.Within(t, 30*time.Second, "/readyz names the command", func() bool {
+	proctest.Within(t, waitMax, "/readyz names the command", func() bool {
 		code, body := lost.Get("/readyz")
 		found = command.FindStringSubmatch(string(body))
 		return code == http.StatusServiceUnavailable && found != nil

@@ -18,7 +18,7 @@ import (
 func TestSessionIsExactlyOnceThroughKills(t *testing.T) {
 	c := proctest.New(t, proctest.Build(t, "."), 3, "[snapshot]\nentries = 200\n")
 	c.StartAll()
-	c.Ready(20 * time.Second)
+	c.Ready(waitMax)
 	var addresses []string
 	for _, n := range c.Nodes {
 		addresses = append(addresses, n.Client)
@@ -61,17 +61,13 @@ func TestSessionIsExactlyOnceThroughKills(t *testing.T) {
 	}
 	for range 3 {
 		before := count()
-		proctest.Within(t, 30*time.Second, "increments go on", func() bool {
+		proctest.Within(t, waitMax, "increments go on", func() bool {
 			return count() > before+50
 		})
-		var leader *proctest.Node
-		proctest.Within(t, 30*time.Second, "a leader", func() bool {
-			leader = c.Leader()
-			return leader != nil
-		})
+		leader := c.AwaitLeader(waitMax)
 		c.Kill(leader)
 		during := count()
-		proctest.Within(t, 30*time.Second, "increments go on without it", func() bool {
+		proctest.Within(t, waitMax, "increments go on without it", func() bool {
 			return count() > during+50
 		})
 		c.Start(leader)

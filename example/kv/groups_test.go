@@ -14,7 +14,7 @@ import (
 func in(t *testing.T, n *proctest.Node, group int, commands ...string) []string {
 	t.Helper()
 	var answers []string
-	proctest.Within(t, 30*time.Second, fmt.Sprintf("group %d serves on node %d", group, n.ID),
+	proctest.Within(t, time.Minute, fmt.Sprintf("group %d serves on node %d", group, n.ID),
 		func() bool {
 			answers = nil
 			c, err := proctest.Dial(n.Client)
@@ -40,7 +40,7 @@ func TestGroupsOfACluster(t *testing.T) {
 	o := proctest.NewOperator(t, "../../cmd/connect")
 	c := proctest.New(t, proctest.Build(t, "."), 3, "[snapshot]\nentries = 500\n")
 	c.StartAll()
-	c.Ready(20 * time.Second)
+	c.Ready(time.Minute)
 	first := slices.Clone(c.Nodes)
 	o.Run("group create 2 3 40 --admin", first[1].Admin)
 	groups := []int{1, 2, 3, 40}

@@ -26,8 +26,8 @@ func TestStoppedFollower(t *testing.T) {
 	const queueBytes = 2 * 64 << 20 // two lanes: transport.Options.QueueBytes
 	c := proctest.New(t, proctest.Build(t, "."), 3, "")
 	c.StartAll()
-	c.Ready(20 * time.Second)
-	leader := c.Leader()
+	c.Ready(time.Minute)
+	leader := c.AwaitLeader(time.Minute)
 	follower := c.Nodes[leader.ID%3]
 	written := load(t, leader.Client)
 
@@ -54,7 +54,7 @@ func TestStoppedFollower(t *testing.T) {
 		t.Fatal(err)
 	}
 	began, before = time.Now(), written.Load()
-	proctest.Within(t, 60*time.Second, "the follower has what was written while it stood", func() bool {
+	proctest.Within(t, time.Minute, "the follower has what was written while it stood", func() bool {
 		s, ok := follower.Status()
 		return ok && s.Applied >= target.Applied
 	})

@@ -293,6 +293,17 @@ func (c *Cluster) Leader() *Node {
 	return nil
 }
 
+// AwaitLeader waits until one of the running nodes leads, and returns it. That every node has been ready
+// is not enough: a leadership may pass on at any moment, and on a busy machine it does.
+func (c *Cluster) AwaitLeader(limit time.Duration) (leader *Node) {
+	c.t.Helper()
+	Within(c.t, limit, "one of the nodes leads", func() bool {
+		leader = c.Leader()
+		return leader != nil
+	})
+	return leader
+}
+
 // ShowLogs writes the last lines of every node's log into the test's log.
 func (c *Cluster) ShowLogs() {
 	for _, n := range c.Nodes {
