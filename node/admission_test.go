@@ -161,7 +161,7 @@ func TestWaitingForRoomEndsWithTheGroup(t *testing.T) {
 					if !errors.Is(err, want) || node.OutcomeOf(err) != node.NotApplied {
 						t.Errorf("the wait for room ended with %v, want %v", err, want)
 					}
-				case <-time.After(20 * time.Second):
+				case <-time.After(waitMax):
 					t.Error("the wait for room never ended")
 				}
 			}

@@ -16,7 +16,7 @@ import (
 func await(t *testing.T, s *node.Subscription, kind node.EventKind) (node.Event, []node.Event) {
 	t.Helper()
 	var before []node.Event
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(waitMax)
 	for {
 		select {
 		case e, ok := <-s.C:

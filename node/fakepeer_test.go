@@ -113,7 +113,7 @@ func besideFakeLeader(t *testing.T, change func(*node.Options)) (*node.Node, *fa
 	t.Cleanup(func() { p.Close() })
 	select {
 	case <-p.up:
-	case <-time.After(20 * time.Second):
+	case <-time.After(waitMax):
 		t.Fatal("the fake peer does not get a connection")
 	}
 	eventually(t, "node 1 gets a connection", func() bool {
@@ -173,7 +173,7 @@ func (p *fakePeer) next(t *testing.T) frame {
 	select {
 	case f := <-p.frames:
 		return f
-	case <-time.After(20 * time.Second):
+	case <-time.After(waitMax):
 		t.Fatal("node 1 sends no frame")
 		return frame{}
 	}

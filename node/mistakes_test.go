@@ -56,7 +56,7 @@ func TestMistake02FailedSaveIgnored(t *testing.T) {
 	p.SendRaft(1, 1, []*pb.Message{appendOf(2, 1, "a")})
 	select {
 	case <-n.Done():
-	case <-time.After(20 * time.Second):
+	case <-time.After(waitMax):
 		t.Fatal("the node goes on without its log")
 	}
 	eventually(t, "the group has stopped", func() bool { return g.Status().Failed != "" })
@@ -134,7 +134,7 @@ func TestMistake05ForwardedCommandVanishes(t *testing.T) {
 		if !errors.Is(err, node.ErrUnknown) || node.AdviceOf(err).RetrySafe {
 			t.Errorf("the command ended with %v, want an unknown outcome", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(waitMax):
 		t.Error("the command never ended")
 	}
 
@@ -205,7 +205,7 @@ func TestMistake10SnapshotWithoutReport(t *testing.T) {
 	})
 	select {
 	case <-taken:
-	case <-time.After(20 * time.Second):
+	case <-time.After(waitMax):
 		t.Fatal("the leader has given up on the peer")
 	}
 	eventually(t, "the peer gets entries", func() bool {
@@ -317,7 +317,7 @@ func TestMistake15CompactionDuringATransfer(t *testing.T) {
 	var index uint64
 	select {
 	case index = <-begun:
-	case <-time.After(20 * time.Second):
+	case <-time.After(waitMax):
 		t.Fatal("no snapshot is sent")
 	}
 	newest := g.Status().SnapshotIndex

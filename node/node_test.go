@@ -22,6 +22,10 @@ import (
 	"github.com/connectraft/connect/statemachine"
 )
 
+// waitMax bounds every wait of these tests that measures nothing; it is only reached when something is
+// broken. A cluster of a test waits for disks and processors that other tests use too.
+const waitMax = time.Minute
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // sum is a state machine that adds numbers: order does not matter for the total, so the history
@@ -223,7 +227,7 @@ func (c *testCluster) within(what string, condition func() bool) {
 
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	poll(t, 20*time.Second, what, condition)
+	poll(t, waitMax, what, condition)
 }
 
 // poll fails the test when condition does not come true within limit.
@@ -291,7 +295,7 @@ func (c *testCluster) follower() uint64 {
 }
 
 func background(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), waitMax)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -56,7 +56,7 @@ func listen(t *testing.T) net.Listener {
 // ended fails the test when the call does not end; the outcome does not matter.
 func ended(t *testing.T, what string, call *node.Call) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), waitMax)
 	defer cancel()
 	_, err := call.Wait(ctx)
 	if errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
@@ -88,7 +88,7 @@ func TestBrokenQueryEndsItsReadOnce(t *testing.T) {
 			}()
 			select {
 			case <-closed:
-			case <-time.After(5 * time.Second):
+			case <-time.After(waitMax):
 				t.Error("Close hangs: the apply stage waits to end a read for the second time")
 			}
 			ended(t, "the read", call)
@@ -257,7 +257,7 @@ func TestCallsOfATurnThatPanicsEnd(t *testing.T) {
 		}
 		calls = append(calls, g.GoRead(nil, node.Linearizable))
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), waitMax)
 	defer cancel()
 	open := 0
 	for _, call := range calls {

@@ -67,7 +67,7 @@ func TestFullSessionIsLeftToItsCounter(t *testing.T) {
 	call := g.GoSession(5, 3, 1, []byte("x"))
 	p.answer(t, p.next(t), codeUnknown, "")
 	p.answer(t, p.next(t), codeFull, "")
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), waitMax)
 	defer cancel()
 	_, err := call.Wait(ctx)
 	if !errors.Is(err, node.ErrSessionFull) || node.OutcomeOf(err) != node.Unknown {
