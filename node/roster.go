@@ -58,7 +58,7 @@ func (r *roster) update(group uint64, d *apply.Directory) (left []uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.mu.lowest == 0 || group < r.mu.lowest {
-		r.mu.lowest = group
+		r.setLowestLocked(group)
 	}
 	left = r.replaceLocked(group, d)
 	if group == r.mu.lowest {
@@ -69,6 +69,12 @@ func (r *roster) update(group uint64, d *apply.Directory) (left []uint64) {
 	}
 	r.placeLocked(d)
 	return left
+}
+
+// setLowestLocked makes another group the lowest one. Versions of two groups do not compare, so what
+// was heard of the one before does not count any more.
+func (r *roster) setLowestLocked(group uint64) {
+	r.mu.lowest, r.mu.heard, r.mu.heardVersion = group, nil, 0
 }
 
 // placeLocked tells the transport where the members of a directory are.
@@ -157,12 +163,13 @@ func (r *roster) forget(group uint64) {
 	if group != r.mu.lowest {
 		return
 	}
-	r.mu.lowest = 0
+	lowest := uint64(0)
 	for id := range r.mu.groups {
-		if r.mu.lowest == 0 || id < r.mu.lowest {
-			r.mu.lowest = id
+		if lowest == 0 || id < lowest {
+			lowest = id
 		}
 	}
+	r.setLowestLocked(lowest)
 	if d := r.mu.groups[r.mu.lowest]; d != nil {
 		r.learnLocked(d)
 	}
