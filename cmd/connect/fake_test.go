@@ -37,6 +37,7 @@ type fakeNode struct {
 	reason string
 	server *httptest.Server
 	own    map[uint64]*admin.Membership // what it believes, of a node that was removed; else nil
+	told   func()                       // called when it has told its status, unless nil
 }
 
 // memberships are what the node tells of the groups that it has.
@@ -126,6 +127,9 @@ func (n *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method + " " + r.URL.Path {
 	case "GET /v1/status":
 		reply(w, n.status(group))
+		if n.told != nil {
+			n.told()
+		}
 	case "GET /v1/members":
 		m := n.memberships()[group]
 		if m == nil {

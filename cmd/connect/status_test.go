@@ -85,10 +85,7 @@ func TestStatusWaits(t *testing.T) {
 	f.set(func() { f.nodes[2].reason = "catching up" })
 	one := "--admin=" + f.address(1)
 	expect(t, 1, "status", "--wait", "--timeout=1s", one)
-	timer := time.AfterFunc(time.Second, func() {
-		f.set(func() { f.nodes[2].reason = "" })
-	})
-	defer timer.Stop()
+	f.set(func() { f.nodes[2].told = func() { f.nodes[2].reason = "" } })
 	r := expect(t, 0, "status", "--wait", one)
 	if strings.Count(r.stderr, "waiting: a leader serves") != 1 {
 		t.Errorf("status says %q", r.stderr)

@@ -200,8 +200,11 @@ func TestLive(t *testing.T) {
 	})
 	defer writer.Wait()
 	defer close(stop)
-	runs := 0
-	for end := time.Now().Add(3 * time.Second); time.Now().Before(end) || runs < 10; runs++ {
+	runs, begin := 0, time.Now()
+	enough := func() bool { // a slow disk takes a while to fill segments
+		return runs >= 10 && l.Stats().Rotations >= 10 || time.Since(begin) > time.Minute
+	}
+	for ; time.Since(begin) < 3*time.Second || !enough(); runs++ {
 		for _, command := range []string{"verify", "stat"} {
 			r := decode[report](t, expect(t, 0, "wal", command, "--json", o.Dir).stdout)
 			if !r.Whole || len(r.BadPlaces) != 0 || len(r.Groups) != 1 {
