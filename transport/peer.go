@@ -68,7 +68,10 @@ func (p *peer) setAddress(address string) {
 		return
 	}
 	dialled := p.addressLocked()
-	p.mu.told, p.mu.moved, p.mu.tryMoved = address, "", false
+	p.mu.told, p.mu.tryMoved = address, false
+	if p.mu.moved == address {
+		p.mu.moved = "" // else it stays: what is told may be older than what was heard
+	}
 	p.mu.Unlock()
 	if address == dialled {
 		return

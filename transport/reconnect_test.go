@@ -93,6 +93,22 @@ func TestMovedPeerIsFound(t *testing.T) {
 	})
 }
 
+// TestMovedPeerIsFoundInSpiteOfStaleWord tells this node of yet another address, where the peer was
+// before, or never: an entry that it applies late, or one with a mistake.
+func TestMovedPeerIsFoundInSpiteOfStaleWord(t *testing.T) {
+	a, b := startPair(t)
+	b.Close()
+	moved := startNode(t, 2)
+	moved.SetPeer(1, a.address)
+	found := func() bool {
+		s := statsOf(a, 2)
+		return s.Connected && s.Address == moved.address
+	}
+	waitFor(t, "node 1 to reach node 2 where it says it is", found)
+	a.SetPeer(2, porttest.Address(t))
+	waitFor(t, "node 1 to reach node 2 again", found)
+}
+
 // TestPeerBehindARelayIsNotDialled has a peer that says all the time that it is elsewhere than this
 // node was told: it has not moved, and what lies between the two may be there on purpose.
 func TestPeerBehindARelayIsNotDialled(t *testing.T) {
