@@ -172,7 +172,7 @@ func newLinkedCluster(t *testing.T, groups uint64, tick time.Duration) *linkedCl
 func (c *linkedCluster) open(id uint64) {
 	c.Helper()
 	o := node.Options{ClusterID: "test", ID: id, Dir: filepath.Join(c.dir, fmt.Sprint(id)),
-		Tick: c.tick, SegmentBytes: 1 << 20,
+		Tick: c.tick, SyncTimeout: waitMax, SegmentBytes: 1 << 20,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	for other, address := range c.addresses {
 		if other != id {

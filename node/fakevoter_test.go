@@ -36,7 +36,7 @@ func besideVoters(t *testing.T, decide func(three *fakeVoter, attempt int, index
 	t.Helper()
 	listeners := []net.Listener{listen(t), listen(t), listen(t)}
 	o := node.Options{ClusterID: "test", ID: 1, Dir: t.TempDir(), PeerListener: listeners[0],
-		Tick: 10 * time.Millisecond, SegmentBytes: 1 << 20, SnapshotEntries: 5,
+		Tick: 10 * time.Millisecond, SyncTimeout: waitMax, SegmentBytes: 1 << 20, SnapshotEntries: 5,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	for i, l := range listeners {
 		o.Members = append(o.Members,

@@ -282,7 +282,7 @@ func electionTimeout(o node.Options) time.Duration { return 10 * o.Tick }
 // Options.SyncTimeout is another matter.)
 func TestMistake14TicksWaitForTheDisk(t *testing.T) {
 	c := newTestCluster(t, 3, func(o *node.Options) {
-		o.Tick, o.SyncTimeout = 50*time.Millisecond, time.Minute
+		o.Tick, o.SyncTimeout = 50*time.Millisecond, waitMax
 	})
 	c.ready()
 	leader := c.leader()

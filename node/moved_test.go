@@ -38,10 +38,10 @@ func TestMovedNodeIsFoundBeforeItIsReaddressed(t *testing.T) {
 			c.ready()
 			c.connected()
 			c.add(c.leader(), 1)
-			moved := c.follower()
+			led := c.leader() // one of two leads nobody any more once the other one has stopped
+			moved := led%uint64(size) + 1
 			c.stop(moved)
 			to := c.newMember(moved)
-			led := c.leader()
 			c.start(moved)
 			if size == 3 {
 				c.stop(led)

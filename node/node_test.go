@@ -90,8 +90,9 @@ func newTestCluster(t *testing.T, size int, change func(*node.Options)) *testClu
 	t.Helper()
 	c := &testCluster{t: t, dir: t.TempDir(), nodes: map[uint64]*node.Node{},
 		groups: map[uint64]*node.Group{}, joining: map[uint64]node.Member{}}
+	// By default a leader would step down when a sync takes longer than ten of these ticks.
 	c.options = node.Options{ClusterID: "test", Tick: 10 * time.Millisecond,
-		SegmentBytes: 1 << 20}
+		SyncTimeout: waitMax, SegmentBytes: 1 << 20}
 	for id := range uint64(size) {
 		c.options.Members = append(c.options.Members,
 			node.Member{ID: id + 1, Address: porttest.Address(t)})
@@ -440,9 +441,17 @@ func TestFollowerComesBackThroughASnapshot(t *testing.T) {
 func TestCommandWithoutAMajorityIsWithdrawnOrUnknown(t *testing.T) {
 	c := newTestCluster(t, 3, nil)
 	c.ready()
+	c.registered()
 	leader := c.leader()
-	c.stopAllBut(leader)
 	last := c.groups[leader].Status().LastIndex
+	var releases []func()
+	for id, n := range c.nodes {
+		if id != leader { // it acknowledges nothing; a leader that hears nobody might be none any more
+			release := node.HoldLog(n)
+			defer release()
+			releases = append(releases, release)
+		}
+	}
 	call := c.groups[leader].Go(number(1))
 	c.within("the command is in the log", func() bool {
 		return c.groups[leader].Status().LastIndex > last
@@ -453,6 +462,10 @@ func TestCommandWithoutAMajorityIsWithdrawnOrUnknown(t *testing.T) {
 	if node.OutcomeOf(err) != node.Unknown || !errors.Is(err, node.ErrUnknown) {
 		t.Errorf("a command in the log of a leader alone: %v, want ErrUnknown", err)
 	}
+	for _, release := range releases {
+		release()
+	}
+	c.stopAllBut(leader)
 	c.within("the leader steps down", func() bool { return c.groups[leader].Status().Leader == 0 })
 	ctx, cancel = context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
@@ -598,8 +611,9 @@ func TestDrainTellsWhatIsLeft(t *testing.T) {
 // its id by itself, fenced, and nothing that was acknowledged with its help is forgotten: here by the
 // one other node that has it.
 func TestDirectoryLostBeforeItIsRegisteredForgetsNothing(t *testing.T) {
-	// The registration waits for all members, three of these election timeouts at most.
-	c := newTestCluster(t, 3, func(o *node.Options) { o.ElectionTicks = 100 })
+	// The registration waits for all members, three of these election timeouts at most: six seconds, in
+	// which a slow disk must sync what the test does before it.
+	c := newTestCluster(t, 3, func(o *node.Options) { o.ElectionTicks = 200 })
 	lost, witness, late := uint64(1), uint64(2), uint64(3)
 	c.within("the groups have begun", func() bool {
 		return !slices.ContainsFunc([]uint64{lost, witness, late}, func(id uint64) bool {

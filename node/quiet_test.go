@@ -41,11 +41,11 @@ func TestIdleGroupsRest(t *testing.T) {
 func totalOf(r node.Result) uint64 { return total(r.Answer) }
 
 // When the node of their leader dies, or is cut off without a connection being closed, groups that
-// rest elect another one. The time is counted in ticks of a node that lives, so that a machine with busy
-// processors does not change it: an election timeout at most until the silence is noticed, and then as
-// long as an election takes a group that does not rest. The ticks are those of the default, for a vote is
-// synced before it counts: with busy disks that alone outlasts an election timeout of much shorter ones,
-// and the votes split again and again.
+// rest elect another one. The time is counted in ticks of a node that lives, so that busy processors do
+// not change it: an election timeout at most until the silence is noticed, and then as long as an
+// election takes a group that does not rest. The ticks are those of the default, for a vote is synced
+// before it counts: on a busy disk that alone outlasts an election timeout of much shorter ones, and
+// the votes split again and again.
 func TestRestingGroupElectsWithoutItsLeader(t *testing.T) {
 	for name, lose := range map[string]func(*linkedCluster, uint64){
 		"closed": func(c *linkedCluster, id uint64) {
