@@ -36,7 +36,7 @@ var sourceMutants = []sourceMutant{
 		{"internal/replica/reads.go", "	r.round.index = state.Index\n",
 			"	r.round.index, r.round.began = state.Index, r.now\n"},
 		{"internal/replica/ready.go", "	r.proposeChange()\n",
-			"	r.reads.now = mono\n	r.proposeChange()\n"}}, "isolate,one way,clog,pause"},
+			"	r.reads.now = mono\n	r.proposeChange()\n"}}, "pause"},
 	{"promise to a leader forgotten over a restart", []edit{
 		{"internal/replica/replica.go", "	silence := config.ElectionTicks\n", "	silence := 0\n"}},
 		"kill,partial"},
