@@ -264,7 +264,7 @@ func (g *Group) drop(r received, err error) {
 // tick runs on the worker, once for each tick of the clock. While the disk hangs a leader hands over
 // and anybody else stands still, because an election needs a tick to begin.
 func (g *Group) tick(diskHung bool) {
-	if g.defers != (deferral{}) {
+	if g.defers != (deferral{}) || g.settled.Load() != 0 {
 		g.turn() // nothing is deferred for longer than a tick
 	}
 	if g.core == nil || g.failed.Load() != nil {

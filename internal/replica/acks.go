@@ -3,12 +3,14 @@ package replica
 import (
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 )
 
 // acks is what a replica knows of the acknowledgements that are still to come. Most of them only move
 // what raft remembers: then their bearer may keep them until the next event, or the next tick.
 type acks struct {
 	stable   uint64 // index of the last entry that is acknowledged as durable
+	handed   uint64 // index of the last entry handed out to be applied
 	applying int    // bytes of entries handed out and not acknowledged as applied
 }
 
@@ -26,14 +28,19 @@ func (a *acks) appends(entries []*pb.Entry) {
 
 func (a *acks) applies(entries []*pb.Entry) {
 	for _, e := range entries {
+		a.handed = e.GetIndex()
 		a.applying += len(e.GetData())
 	}
 }
 
-func (a *acks) note(m *pb.Message) {
+// note takes an acknowledgement in a term. Raft ignores that of an append of a term before: its entries
+// may have been overwritten since.
+func (a *acks) note(m *pb.Message, term uint64) {
 	switch m.GetType() {
 	case pb.MsgStorageAppendResp:
-		a.stable = max(a.stable, m.GetIndex())
+		if m.GetTerm() == term {
+			a.stable = max(a.stable, m.GetIndex())
+		}
 	case pb.MsgStorageApplyResp:
 		for _, e := range m.GetEntries() {
 			a.applying -= len(e.GetData())
@@ -48,15 +55,28 @@ func (r *Replica) AwaitsAppended() bool {
 }
 
 // AwaitsApplied reports whether the acknowledgement of applied entries, none of which changes the
-// membership, may lead to anything.
+// membership, may lead to anything: also to the next entry when it is too large to be handed out
+// together with these, and on a new leader to the end of a joint configuration.
 func (r *Replica) AwaitsApplied() bool {
-	return r.stalled || r.members.waiting != nil || r.acks.applying > applyingMax
+	return r.stalled || r.members.waiting != nil || r.acks.applying > applyingMax ||
+		min(r.commit, r.acks.stable) > r.acks.handed ||
+		r.role == raft.StateLeader && isJoint(r.members.state)
 }
 
-// Settled returns the commit index while a follower's answer that names it leads to nothing; else 0.
+// Settled returns the commit index while a follower's answer that names it leads to nothing; else 0. It
+// does when all that there is to send is sent: to a member that is probed, or whose window is full, or
+// that has only got the first part of a large proposal, more goes out with its answer.
 func (r *Replica) Settled() uint64 {
 	if r.role != raft.StateLeader || r.members.waiting != nil ||
 		r.rn.BasicStatus().LeadTransferee != raft.None {
+		return 0
+	}
+	unsent := false
+	r.rn.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+		unsent = unsent || id != r.config.ID &&
+			(p.State != tracker.StateReplicate || p.MsgAppFlowPaused || p.Next <= r.last)
+	})
+	if unsent {
 		return 0
 	}
 	return r.commit

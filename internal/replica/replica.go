@@ -159,7 +159,7 @@ func New(config Config) (*Replica, error) {
 		term:    status.GetTerm(),
 		commit:  status.GetCommit(),
 		last:    last,
-		acks:    acks{stable: last},
+		acks:    acks{stable: last, handed: config.Applied},
 		members: members{state: state, version: config.Version},
 		reads:   reads{next: config.ReadSeed},
 		fence:   config.Fence,
@@ -244,7 +244,7 @@ func (r *Replica) Ack(m *pb.Message) {
 	// Responses come from the replica's own Ready: raft ignores the outdated ones by itself, and
 	// a response to a peer that has left the group since is of no use to anybody.
 	_ = r.rn.Step(m)
-	r.acks.note(m)
+	r.acks.note(m, r.rn.BasicStatus().GetTerm())
 	r.stalled = false
 	if done := m.GetEntries(); m.GetType() == pb.MsgStorageApplyResp && len(done) > 0 {
 		e := done[len(done)-1]

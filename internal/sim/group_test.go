@@ -155,7 +155,7 @@ func (g *group) drop(err error) {
 
 // tick is Group.tick.
 func (g *group) tick(diskHung bool) {
-	if g.defers != (deferral{}) {
+	if g.defers != (deferral{}) || g.settled != 0 {
 		g.turn()
 	}
 	if g.core == nil || g.failed != nil {

@@ -92,7 +92,7 @@ var sourceMutants = []sourceMutant{
 	{"overtaken by a snapshot told as overwritten", []edit{
 		{"internal/replica/ready.go", "upTo(index), true,\n			errors.New(" +
 			"\"replica: a snapshot took the place of the log\"))", "upTo(index), false, ErrOverwritten)"}},
-		"one way"},
+		"isolate"},
 	{"next format of entries taken for the present one", []edit{
 		{"internal/replica/entry.go", "data[0] != entryFormat", "data[0] == 0"}},
 		"upgrade,change,kill"},
