@@ -133,7 +133,7 @@ func TestCatalogComesWithASnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	for c.groups[1].Status().FirstIndex < 60 || c.groups[2].Status().FirstIndex < 60 {
-		c.add(1, 1)
+		c.grow(1)
 	}
 	c.start(3)
 	c.everywhere(5, false)

@@ -81,7 +81,7 @@ func TestMistake08RestartOnTheWrongMembership(t *testing.T) {
 	c.ready()
 	c.registered()
 	for c.groups[1].Status().SnapshotIndex <= 1 {
-		c.add(1, 1)
+		c.grow(1)
 	}
 	m := c.change(1, node.Change{Add: []node.Member{c.join(4)}})
 	c.within("all know the change", func() bool {
@@ -106,7 +106,7 @@ func TestMistake08RestartOnTheWrongMembership(t *testing.T) {
 			}
 		}
 		c.within("the change is in every snapshot", func() bool {
-			c.add(1, 1)
+			c.grow(1)
 			for _, g := range c.groups {
 				if g.Status().SnapshotIndex < m.Version {
 					return false
@@ -223,7 +223,7 @@ func TestMistake11SnapshotOlderThanItsReceiver(t *testing.T) {
 	c.ready()
 	c.registered()
 	c.within("the logs begin behind snapshots", func() bool {
-		c.add(1, 1)
+		c.grow(1)
 		for _, g := range c.groups {
 			if g.Status().FirstIndex < 5 {
 				return false

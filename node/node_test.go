@@ -310,6 +310,16 @@ func (c *testCluster) add(id, n uint64) uint64 {
 	return total(r.Answer)
 }
 
+// grow has the log of the first group grow by an entry that adds nothing. What became of it may stay
+// unknown, as when a leader stalls for longer than a node waits for its answer: it does not matter.
+func (c *testCluster) grow(id uint64) {
+	c.t.Helper()
+	_, err := c.groups[id].Propose(background(c.t), number(0))
+	if err != nil && node.OutcomeOf(err) != node.Unknown {
+		c.t.Fatalf("grow the log on node %d: %v", id, err)
+	}
+}
+
 // agree waits until every node has applied the same, and returns the total.
 func (c *testCluster) agree() uint64 {
 	c.t.Helper()

@@ -23,7 +23,7 @@ func TestDamagedNodeThatIsAddedAgainGoesOn(t *testing.T) {
 	c.change(1, node.Change{Remove: []uint64{3}})
 	for id := uint64(1); id <= 2; id++ { // started behind its removal they do not refuse node 3
 		for range 60 {
-			c.add(id, 0)
+			c.grow(id)
 		}
 		c.stop(id)
 		c.start(id)
