@@ -88,6 +88,7 @@ func (r *Replica) collect(out *Ready) {
 	rd := r.rn.Ready()
 	r.place(rd.Entries)
 	r.observe(rd, out)
+	var votes []*pb.Message
 	toPeers := rd.Messages[:0] // raft has given the slice up
 	for _, m := range rd.Messages {
 		switch m.GetTo() {
@@ -101,11 +102,16 @@ func (r *Replica) collect(out *Ready) {
 			if m.GetType() == pb.MsgTimeoutNow {
 				r.forced = m.GetTerm()
 			}
+			if m.GetType() == pb.MsgVote {
+				votes = append(votes, m)
+				continue
+			}
 			if m.GetFrom() == r.config.ID && r.commits.pass(m) {
 				toPeers = append(toPeers, m)
 			}
 		}
 	}
+	r.askDurably(votes, out)
 	clear(rd.Messages[len(toPeers):])
 	if out.Messages == nil {
 		out.Messages = toPeers
@@ -120,6 +126,20 @@ func (r *Replica) collect(out *Ready) {
 			out.Reads = append(out.Reads, round)
 		}
 	}
+}
+
+// askDurably has a candidate ask for votes when its own term and vote are durable. Raft sends the
+// messages at once, and the others can elect it before. It would then send entries of a term that it
+// forgets with a power cut, and those who gave it their votes would elect it again: one index and
+// term would stand for two entries.
+func (r *Replica) askDurably(votes []*pb.Message, out *Ready) {
+	if len(votes) == 0 {
+		return
+	}
+	if out.Append == nil {
+		out.Append = &Append{Sync: true} // behind the one that has the vote
+	}
+	out.Append.Responses = append(out.Append.Responses, votes...)
 }
 
 // keepCommit has the commit index persisted with a change of the membership. After a crash a replica

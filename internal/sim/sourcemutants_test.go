@@ -47,7 +47,7 @@ var sourceMutants = []sourceMutant{
 	{"round of any age is recent", []edit{
 		{"internal/replica/reads.go", " && mono-r.confirmed.began <= int64(maxAge)", ""}}, "isolate"},
 	{"only voter answers learners before it knows", []edit{
-		{"internal/replica/replica.go", " || r.asksTooEarly(m)", ""}}, "change,kill"},
+		{"internal/replica/replica.go", " || r.asksTooEarly(m)", ""}}, "change,crash all"},
 	{"change of members applied before it is committed", []edit{
 		{"internal/replica/ready.go", "	r.members.noteChanges(a.Entries)\n",
 			"	r.members.noteChanges(a.Entries)\n	for _, e := range a.Entries {\n" +
