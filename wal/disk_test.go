@@ -72,18 +72,23 @@ func TestFullDisk(t *testing.T) {
 }
 
 // inlineOrNot tests a new log that prepares its segments inline, and one that has a goroutine for
-// that, in virtual time.
+// that.
 func inlineOrNot(t *testing.T, test func(t *testing.T, fs *vfs.Mem, o wal.Options, l *wal.Log)) {
-	for _, inline := range []bool{true, false} {
-		synctest.Test(t, func(t *testing.T) {
-			fs := vfs.NewMem()
-			o := testOptions(fs)
-			o.Inline = inline
-			l := open(t, o)
-			synctest.Wait()
-			test(t, fs, o, l)
-		})
-	}
+	inTime(t, true, test)
+	inTime(t, false, test)
+}
+
+// inTime tests a new log in virtual time.
+func inTime(t *testing.T, inline bool,
+	test func(t *testing.T, fs *vfs.Mem, o wal.Options, l *wal.Log)) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := vfs.NewMem()
+		o := testOptions(fs)
+		o.Inline = inline
+		l := open(t, o)
+		synctest.Wait()
+		test(t, fs, o, l)
+	})
 }
 
 func fullDisk(t *testing.T, fs *vfs.Mem, o wal.Options, l *wal.Log) {

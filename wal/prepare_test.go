@@ -9,22 +9,10 @@ import (
 	"github.com/connectraft/connect/wal"
 )
 
-// inTime runs a test on a log whose worker has a goroutine, in virtual time.
-func inTime(t *testing.T, test func(t *testing.T, fs *vfs.Mem, segment int64, l *wal.Log)) {
-	synctest.Test(t, func(t *testing.T) {
-		fs := vfs.NewMem()
-		o := testOptions(fs)
-		o.Inline = false
-		l := open(t, o)
-		synctest.Wait()
-		test(t, fs, o.SegmentBytes, l)
-		closeLog(t, l)
-	})
-}
-
 // One segment is made in advance while the log is in use, and more when it is not.
 func TestSegmentsAreMadeWhileNobodyAppends(t *testing.T) {
-	inTime(t, func(t *testing.T, _ *vfs.Mem, segment int64, l *wal.Log) {
+	inTime(t, false, func(t *testing.T, _ *vfs.Mem, o wal.Options, l *wal.Log) {
+		segment := o.SegmentBytes
 		for i := uint64(1); i <= 100; i++ {
 			time.Sleep(50 * time.Millisecond) // virtual time
 			synctest.Wait()
@@ -40,12 +28,14 @@ func TestSegmentsAreMadeWhileNobodyAppends(t *testing.T) {
 		if want := segment * int64(rest.Segments+3); rest.DiskBytes != want {
 			t.Errorf("at rest the log holds %d bytes, want %d", rest.DiskBytes, want)
 		}
+		closeLog(t, l)
 	})
 }
 
 // That there is no room for one more than the next segment concerns nobody.
 func TestNoRoomForOneMoreSegment(t *testing.T) {
-	inTime(t, func(t *testing.T, fs *vfs.Mem, segment int64, l *wal.Log) {
+	inTime(t, false, func(t *testing.T, fs *vfs.Mem, o wal.Options, l *wal.Log) {
+		segment := o.SegmentBytes
 		fs.SetLimit(fs.Used() + segment/2)
 		time.Sleep(time.Second) // virtual time
 		synctest.Wait()
@@ -62,5 +52,6 @@ func TestNoRoomForOneMoreSegment(t *testing.T) {
 			t.Error("the log calls itself full for an attempt that is long past")
 		}
 		close(stalled)
+		closeLog(t, l)
 	})
 }
