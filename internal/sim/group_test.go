@@ -257,6 +257,7 @@ func (g *group) carry(rd replica.Ready) {
 	g.writeNext(&rd)
 	g.observe(rd.Changed)
 	g.checkPromise(rd.Messages)
+	g.checkLed(rd.Messages)
 	g.send(rd.Messages)
 	if rd.Unfenced {
 		g.note("unfenced")

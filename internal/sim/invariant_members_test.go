@@ -1,6 +1,8 @@
 package sim_test
 
 import (
+	"slices"
+
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
 )
@@ -84,16 +86,15 @@ func (g *group) checkOneChange(entries []*pb.Entry, status raft.StateType, term,
 }
 
 // checkElected looks at a replica that has just become leader: a majority of each half of its
-// members has voted for it, on disk (thesis section 3.4), and it is one of those who may be elected.
-func (g *group) checkElected(term uint64) {
-	members := g.core.Members()
+// members, which are one of these, has voted for it, on disk (thesis section 3.4).
+func (g *group) checkElected(term uint64, members ...*pb.ConfState) {
 	self := g.p.h.id
 	voted := func(id uint64) bool {
 		h := g.w.host(id)
 		v := h.promised[g.id]
 		return h.isBroken(g.id) || v != nil && (v.state.Term > term || v.state.Term == term && v.state.Vote == self)
 	}
-	if !majority(members, voted) {
+	if !slices.ContainsFunc(members, func(s *pb.ConfState) bool { return majority(s, voted) }) {
 		g.w.violated("election safety", "node %d leads group %d in term %d without a durable majority of %v",
 			self, g.id, term, members)
 	}
@@ -104,7 +105,7 @@ func (g *group) checkFollows(leader, term uint64) {
 	if leader == raft.None {
 		return
 	}
-	if known := g.w.oracle.group(g.id).leaders[term]; known != leader {
+	if known := g.w.oracle.group(g.id).leaders[term].node; known != leader {
 		g.w.violated("election safety", "node %d, group %d follows node %d in term %d, its leader is %d",
 			g.p.h.id, g.id, leader, term, known)
 	}
