@@ -310,6 +310,7 @@ func (p probe) Freshness() replica.Freshness { return replica.Freshness{} }
 
 // send is Group.send.
 func (g *group) send(messages []*pb.Message) {
+	g.checkAsks(messages)
 	for i := 0; i < len(messages); {
 		to, end := messages[i].GetTo(), i+1
 		if messages[i].GetType() == pb.MsgSnap {

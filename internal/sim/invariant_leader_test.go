@@ -61,3 +61,20 @@ func (g *group) checkLed(messages []*pb.Message) {
 		}
 	}
 }
+
+// checkAsks: a candidate asks for votes when its own term and vote are on its disk. Else it could be
+// elected, lead, forget that with a power cut, and be elected again in the same term by those who have
+// voted for it.
+func (g *group) checkAsks(messages []*pb.Message) {
+	for _, m := range messages {
+		if m.GetType() != pb.MsgVote {
+			continue
+		}
+		v := g.p.h.promised[g.id]
+		if v == nil || v.state.Term < m.GetTerm() ||
+			v.state.Term == m.GetTerm() && v.state.Vote != g.p.h.id {
+			g.w.violated("election safety", "node %d, group %d asks for votes in term %d before its own is "+
+				"durable", g.p.h.id, g.id, m.GetTerm())
+		}
+	}
+}
