@@ -19,6 +19,9 @@ func (l *Log) Append(updates []Update, sync bool) error {
 	if err := l.usable(); err != nil {
 		return err
 	}
+	if l.o.Inline && l.Full() {
+		l.worker.prepare() // in the place of the worker's timer
+	}
 	l.beginRound()
 	for i := range updates {
 		if err := l.stageUpdate(&updates[i]); err != nil {

@@ -189,7 +189,7 @@ func (w *worker) preparedBytes() int64 {
 }
 
 // scheduleRetryLocked asks for a segment again after a while if the disk is full. Inline there is
-// no timer: every append that needs the segment asks.
+// no timer: every append asks.
 func (w *worker) scheduleRetryLocked(full bool) {
 	if w.mu.retry != nil {
 		w.mu.retry.Stop()

@@ -103,7 +103,9 @@ func (c *client) ended(o *op) {
 		c.host = 0
 	}
 	pause := c.w.rng.client.Int64N(int64(2*c.w.plan.config.think) + 1)
-	if o.err != nil {
+	if o.err != nil || c.w.healed {
+		// Once healed, so that there is room for those whose answers are awaited: calls that find none
+		// are refused here, where Propose and Read of node wait in the order of their arrival.
 		pause += int64(100 * time.Millisecond)
 	}
 	c.w.after(time.Duration(pause), c.next)

@@ -43,7 +43,7 @@ type process struct {
 
 	diskFull   bool
 	lookedFull bool  // as of the last tick (diskWatch.look)
-	asked      int64 // when full let a command pass last
+	asked      int64 // when lookForRoom asked last
 	failed     error
 }
 
@@ -125,7 +125,7 @@ func (p *process) run() {
 // tick is a tick of the worker's ticker, which never bursts: the next one is counted from now.
 func (p *process) tick() {
 	p.relays.expire()
-	p.lookedFull = p.wal.Full()
+	p.lookForRoom()
 	p.lookForSync()
 	if p.w.plan.config.rests {
 		p.pulse.tick()
@@ -282,15 +282,16 @@ func (p *process) interrupt() {
 	}
 }
 
-// full refuses a command for want of room. The log of production asks the disk for room once in a
-// second by itself; one without goroutines asks when a command needs room, so that one in a second
-// is let through.
-func (p *process) full() bool {
-	if !p.lookedFull || p.w.now-p.asked >= int64(time.Second) {
+// lookForRoom is diskWatch.look. A log without goroutines has no timer that asks a full disk for room
+// once in a second: an append that carries nothing asks in its place.
+func (p *process) lookForRoom() {
+	if p.wal.Full() && p.w.now-p.asked >= int64(time.Second) {
 		p.asked = p.w.now
-		return p.diskFull
+		if err := p.wal.Append(nil, false); err != nil {
+			p.w.trace.say("n%d asks for room: %v", p.h.id, err)
+		}
 	}
-	return true
+	p.lookedFull = p.wal.Full()
 }
 
 func (p *process) group(id uint64) *group { return p.groups[id-1] }

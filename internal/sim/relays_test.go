@@ -135,7 +135,7 @@ func (r *relays) reply(id uint64, answers []answered) {
 		switch {
 		case a.err == nil:
 			c.finish(a.result, nil)
-		case c.retry && leaderless(a.err):
+		case c.retry && (leaderless(a.err) || class(a.err) == node.ErrOverloaded):
 			c.Release()
 			again = append(again, c)
 		case leaderless(a.err):
