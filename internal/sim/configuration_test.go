@@ -162,11 +162,12 @@ func (o *groupOracle) configAt(index uint64) *configuration {
 }
 
 // possible are the configurations that some member may go by: the newest committed one, those before
-// it until every member is sure to know better after any crash, and those that may be next, because
-// some log has the change to them.
+// it until every member is sure to know better after any crash, those that may be next, because some
+// log has the change to them, and those behind a change that is still to be proposed.
 func (o *groupOracle) possible() (list []*pb.ConfState) {
+	var known []configuration
 	for i := len(o.configs) - 1; i >= 0; i-- {
-		list = append(list, o.configs[i].state)
+		known = append(known, o.configs[i])
 		if o.isSettled(&o.configs[i]) {
 			break
 		}
@@ -177,11 +178,37 @@ func (o *groupOracle) possible() (list []*pb.ConfState) {
 			views = append(views, h.proc.group(o.id).handed)
 		}
 		for _, v := range views {
-			list = o.pending(list, v)
+			known = o.pending(known, v)
 		}
+	}
+	for _, c := range o.awaited(known) {
+		list = append(list, c.state)
 	}
 	return list
 }
+
+// awaited adds the configurations behind changes that have been asked for and not ended. A leader waits
+// with one until the members answer its poll, and has it in no log before: those who have answered may
+// be the ones that are broken the next moment.
+func (o *groupOracle) awaited(known []configuration) []configuration {
+	for _, c := range o.asked {
+		if c.ended || c.index != 0 || c.at.p.dead {
+			continue
+		}
+		for _, k := range known {
+			if c.version != 0 && c.version != k.index {
+				continue
+			}
+			if next, err := changed(k.state, c.data); err == nil {
+				known = append(known, configuration{index: unknownIndex, state: next})
+			}
+		}
+	}
+	return known
+}
+
+// unknownIndex is that of a configuration that no log has: nobody decides on that version.
+const unknownIndex = ^uint64(0)
 
 // isSettled reports whether every voter knows on disk that a configuration is committed. A change
 // counts from its application on, so one who does not know goes by an older one after a crash.
@@ -197,9 +224,9 @@ func (o *groupOracle) isSettled(c *configuration) bool {
 }
 
 // pending adds the configuration that the uncommitted end of a log has.
-func (o *groupOracle) pending(list []*pb.ConfState, v *logView) []*pb.ConfState {
+func (o *groupOracle) pending(known []configuration, v *logView) []configuration {
 	if v == nil {
-		return list
+		return known
 	}
 	for index := max(o.last(), v.base) + 1; index <= v.last(); index++ {
 		id, _ := v.at(index)
@@ -208,10 +235,10 @@ func (o *groupOracle) pending(list []*pb.ConfState, v *logView) []*pb.ConfState 
 			continue
 		}
 		if next, err := changed(o.now().state, p.data); err == nil {
-			list = append(list, next)
+			known = append(known, configuration{index: index, state: next})
 		}
 	}
-	return list
+	return known
 }
 
 // holds reports whether every configuration that may be in force has a majority of these.
