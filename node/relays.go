@@ -330,6 +330,11 @@ func replyCode(err error) byte {
 	if _, ok := errors.AsType[*NotLeaderError](err); ok {
 		return replyNotLeader
 	}
+	for _, class := range []error{ErrRemoved, ErrNotAdded, ErrRefused} {
+		if errors.Is(err, class) {
+			return replyNotLeader // it is this node that has no part in the group
+		}
+	}
 	for code, class := range replyErrors {
 		if class != nil && errors.Is(err, class) {
 			return byte(code)

@@ -122,15 +122,15 @@ func (g *Group) serveTransfer(ctx context.Context, to uint64) error {
 	return g.await(ctx, w.done)
 }
 
-// endTransfers runs on the worker.
+// endTransfers tells those who wait how the transfer to a node has ended. It runs on the worker.
 func (g *Group) endTransfers(to uint64, err error) {
 	for _, w := range g.members.transfers {
-		if w.to != to {
-			err = fmt.Errorf("%w: node %d was asked", ErrTransferFailed, to)
-		}
-		if err != nil {
+		switch {
+		case w.to != to:
+			w.done <- fmt.Errorf("%w: node %d was asked", ErrTransferFailed, to)
+		case err != nil:
 			w.done <- fromCore(err)
-		} else {
+		default:
 			w.done <- nil
 		}
 	}

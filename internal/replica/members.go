@@ -63,7 +63,9 @@ type members struct {
 	// version is the index of the entry that made state, versionUnknown when a snapshot did and the
 	// state machine's stage has not said yet what it is.
 	version uint64
-	logged  uint64 // index of the last change that was handed to the log, 0 = none in this life
+	// logged is the index up to which the log may have changes: that of the last one. A log is not
+	// looked through at a start, nor when its end is overwritten.
+	logged  uint64
 	applied position
 
 	waiting Change // asked for and not proposed
@@ -80,7 +82,8 @@ const versionUnknown = ^uint64(0)
 // ChangeMembers asks for a change. It waits for an election timeout at most while another one, or a
 // transfer, comes to its end, and for another one until so many members have answered that neither
 // the change nor what comes behind it loses the quorum. One that is asked for while another one waits
-// ends at once. How it ends comes with Apply.Members or Changes.
+// ends at once. How it ends comes with Apply.Members or Changes. Commands rest from its proposal until
+// it is applied.
 func (r *Replica) ChangeMembers(c Change) {
 	if r.members.waiting != nil {
 		r.endChange(c, ErrChangePending)
@@ -284,7 +287,7 @@ func (r *Replica) tickMembers() {
 	default:
 		m.ticks++
 	}
-	if !isJoint(m.state) || m.logged > m.version || m.applied.index < m.version {
+	if !isJoint(m.state) || m.applied.index < max(m.logged, m.version) {
 		return
 	}
 	status := r.rn.BasicStatus()
@@ -295,10 +298,10 @@ func (r *Replica) tickMembers() {
 	}
 }
 
-// noteChanges remembers where the last change stands in the log.
+// noteChanges remembers where the last change stands in the log, which these entries go on.
 func (m *members) noteChanges(entries []*pb.Entry) {
-	if len(entries) > 0 && entries[0].GetIndex() <= m.logged {
-		m.logged = 0 // overwritten
+	if len(entries) > 0 {
+		m.logged = min(m.logged, entries[0].GetIndex()-1)
 	}
 	for _, e := range entries {
 		if e.GetType() != pb.EntryNormal {

@@ -161,6 +161,34 @@ func TestChangeThatLosesQuorumIsRefused(t *testing.T) {
 	}
 }
 
+// Of two members that the change needs each has answered once, and they were never there together.
+func TestOldAnswersToAPollDoNotCount(t *testing.T) {
+	c := newCluster(t)
+	c.elect(1)
+	asked := &change{what: "v4"}
+	c.cut[3] = true
+	c.cores[1].ChangeMembers(asked)
+	c.settle()
+	c.cut[2] = true
+	for range 3 {
+		c.cores[1].Tick()
+		c.settle()
+	}
+	c.cut[3] = false
+	for range 10 {
+		c.cores[1].Tick()
+		c.settle()
+	}
+	_, err, ends := c.end(1, asked)
+	if ends != 1 || !errors.Is(err, replica.ErrNoQuorum) || !strings.Contains(err.Error(), "silent: [2 4]") {
+		t.Errorf("the change ended %d times, with %v", ends, err)
+	}
+	c.cut[2] = false
+	if _, err := c.change(1, "v4", 0); err != nil {
+		t.Errorf("with both of them: %v", err)
+	}
+}
+
 // isAppend is for cluster.hold: the members answer polls, and entries are lost.
 func isAppend(m *pb.Message) bool { return m.GetType() == pb.MsgApp }
 

@@ -16,16 +16,18 @@ import (
 //
 // A poll is a round of heartbeats of its own, marked in their context, which comes back with the
 // answers. It begins when nothing else stands in the way of the waiting change, and ends with whatever
-// comes in its way, so all that counts was answered behind that moment. Messages may be lost: all are
-// asked again, in the same poll, with each heartbeat interval.
+// comes in its way, so all that counts was answered behind that moment. All are asked again, in the
+// same poll, with each heartbeat interval: a message may be lost, and who has answered may be gone. An
+// answer counts for two intervals from when it came, so the majority is one of about the same time.
+// How long an answer was on its way does not matter: members may be far away.
 //
 // The change ends with the leadership, so a poll never outlives its term. An id is not used twice in a
 // life of a node, and no node leads in one term in two lives: an answer counts by its id and its term.
 type poll struct {
 	id       uint64 // with pollMark; 0 = none is under way
 	term     uint64
-	asked    bool // in this heartbeat interval
-	answered map[uint64]bool
+	asked    bool           // in this heartbeat interval
+	answered map[uint64]int // when the newest answer came, as members.silence
 }
 
 // pollMark sets the ids of polls apart from what raft writes into the context of a heartbeat, the
@@ -52,11 +54,11 @@ func (r *Replica) askMembers() {
 	status := r.rn.BasicStatus()
 	if p.id == 0 {
 		r.members.polls++
-		*p = poll{id: pollMark | r.members.polls, term: status.GetTerm(), answered: map[uint64]bool{}}
+		*p = poll{id: pollMark | r.members.polls, term: status.GetTerm(), answered: map[uint64]int{}}
 	}
 	p.asked = true
 	r.rn.WithProgress(func(id uint64, _ raft.ProgressType, at tracker.Progress) {
-		if id == r.config.ID || p.answered[id] {
+		if id == r.config.ID {
 			return
 		}
 		// The commit index is as in every heartbeat: the gate of a member that has lost its log
@@ -79,7 +81,7 @@ func (r *Replica) takeAnswer(m *pb.Message) {
 	}
 	m.Context = nil
 	if p := &r.members.poll; id == p.id && m.GetTerm() == p.term {
-		p.answered[m.GetFrom()] = true
+		p.answered[m.GetFrom()] = r.members.silence
 	}
 }
 
@@ -90,7 +92,7 @@ func (r *Replica) checkQuorum(configs ...tracker.Config) error {
 	for _, c := range configs {
 		for _, half := range c.Voters {
 			silent := slices.DeleteFunc(half.Slice(), func(id uint64) bool {
-				return id == r.config.ID || r.members.poll.answered[id]
+				return id == r.config.ID || r.hasAnswered(id)
 			})
 			if len(half) > 0 && 2*len(silent) >= len(half) {
 				return fmt.Errorf("%w: of the voters %v these are silent: %v", ErrNoQuorum,
@@ -99,4 +101,10 @@ func (r *Replica) checkQuorum(configs ...tracker.Config) error {
 		}
 	}
 	return nil
+}
+
+// hasAnswered reports whether an answer of a member to the poll counts.
+func (r *Replica) hasAnswered(id uint64) bool {
+	at, ok := r.members.poll.answered[id]
+	return ok && r.members.silence-at < 2*r.config.HeartbeatTicks
 }

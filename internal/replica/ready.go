@@ -88,7 +88,7 @@ func (r *Replica) collect(out *Ready) {
 	rd := r.rn.Ready()
 	r.place(rd.Entries)
 	r.observe(rd, out)
-	var votes []*pb.Message
+	var late []*pb.Message
 	toPeers := rd.Messages[:0] // raft has given the slice up
 	for _, m := range rd.Messages {
 		switch m.GetTo() {
@@ -102,16 +102,17 @@ func (r *Replica) collect(out *Ready) {
 			if m.GetType() == pb.MsgTimeoutNow {
 				r.forced = m.GetTerm()
 			}
-			if m.GetType() == pb.MsgVote {
-				votes = append(votes, m)
+			if m.GetFrom() != r.config.ID || !r.commits.pass(m) {
 				continue
 			}
-			if m.GetFrom() == r.config.ID && r.commits.pass(m) {
+			if r.mustBeDurable(m) {
+				late = append(late, m)
+			} else {
 				toPeers = append(toPeers, m)
 			}
 		}
 	}
-	r.askDurably(votes, out)
+	sendDurably(late, out)
 	clear(rd.Messages[len(toPeers):])
 	if out.Messages == nil {
 		out.Messages = toPeers
@@ -128,18 +129,21 @@ func (r *Replica) collect(out *Ready) {
 	}
 }
 
-// askDurably has a candidate ask for votes when its own term and vote are durable. Raft sends the
-// messages at once, and the others can elect it before. It would then send entries of a term that it
-// forgets with a power cut, and those who gave it their votes would elect it again: one index and
-// term would stand for two entries.
-func (r *Replica) askDurably(votes []*pb.Message, out *Ready) {
-	if len(votes) == 0 {
+// sendDurably has messages leave when the log is durable.
+//
+// Among them are a candidate's requests for votes, behind its own term and vote. Raft sends them at
+// once, and the others can elect it before. It would then send entries of a term that it forgets with
+// a power cut, and those who gave it their votes would elect it again: one index and term would stand
+// for two entries. See leaving.go for the others.
+func sendDurably(late []*pb.Message, out *Ready) {
+	if len(late) == 0 {
 		return
 	}
 	if out.Append == nil {
-		out.Append = &Append{Sync: true} // behind the one that has the vote
+		out.Append = &Append{} // behind the one that has what they wait for
 	}
-	out.Append.Responses = append(out.Append.Responses, votes...)
+	out.Append.Sync = true
+	out.Append.Responses = append(out.Append.Responses, late...)
 }
 
 // keepCommit has the commit index persisted with a change of the membership. After a crash a replica
@@ -163,7 +167,9 @@ func (r *Replica) queueMoves() bool {
 	}
 	status := r.rn.BasicStatus()
 	if status.RaftState == raft.StateLeader {
-		return r.ahead < r.config.AppendsAhead && status.LeadTransferee == raft.None
+		// A change was proposed in this very Ready when something is fresh.
+		return r.ahead < r.config.AppendsAhead && status.LeadTransferee == raft.None &&
+			len(r.fresh) == 0 && !r.changing()
 	}
 	return status.Lead != raft.None
 }

@@ -160,7 +160,7 @@ func New(config Config) (*Replica, error) {
 		commit:  status.GetCommit(),
 		last:    last,
 		acks:    acks{stable: last, handed: config.Applied},
-		members: members{state: state, version: config.Version},
+		members: members{state: state, version: config.Version, logged: last},
 		reads:   reads{next: config.ReadSeed},
 		fence:   config.Fence,
 	}, nil

@@ -65,6 +65,8 @@ type cluster struct {
 	beforeApplied func(id uint64)
 	// hold takes messages off the network, when it is not nil.
 	hold func(*pb.Message) bool
+	// forgets takes appends that never become durable, when it is not nil.
+	forgets func(id uint64, a *replica.Append) bool
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -186,7 +188,7 @@ func (c *cluster) flush() (held bool) {
 func (c *cluster) carry(id uint64, rd replica.Ready) {
 	core := c.cores[id]
 	c.network = append(c.network, rd.Messages...)
-	if a := rd.Append; a != nil {
+	if a := rd.Append; a != nil && (c.forgets == nil || !c.forgets(id, a)) {
 		c.persist(id, a)
 		for _, m := range a.Responses {
 			if m.GetTo() == id {

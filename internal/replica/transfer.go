@@ -11,7 +11,7 @@ import (
 
 // Errors of a transfer of the leadership.
 var (
-	// ErrTransferPending: another transfer is under way.
+	// ErrTransferPending: another transfer is under way, or its end was not handed out yet.
 	ErrTransferPending = errors.New("replica: a transfer of the leadership is under way")
 	// ErrTransferTarget: the target has no vote, or leads already.
 	ErrTransferTarget = errors.New("replica: the leadership cannot be transferred there")
@@ -38,7 +38,7 @@ func (r *Replica) Transfer(to uint64) error {
 	if status.RaftState != raft.StateLeader {
 		return ErrNotLeader
 	}
-	if r.transfer.to != raft.None || status.LeadTransferee != raft.None {
+	if r.transfer.to != raft.None || status.LeadTransferee != raft.None || r.out.Transferred != nil {
 		return ErrTransferPending
 	}
 	if !slices.Contains(r.members.state.GetVoters(), to) || to == r.config.ID {

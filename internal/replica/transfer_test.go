@@ -53,3 +53,28 @@ func TestTransferThatFails(t *testing.T) {
 		t.Error("the command still rests")
 	}
 }
+
+// The end of a transfer is told before the next one begins: with two under way it would not be known
+// whose it is.
+func TestTransferWaitsForTheEndOfAnother(t *testing.T) {
+	c := newCluster(t)
+	c.elect(1)
+	c.cut[3] = true
+	must(t, c.cores[1].Transfer(3))
+	c.settle()
+	for range 10 {
+		c.cores[1].Tick()
+	}
+	if err := c.cores[1].Transfer(2); !errors.Is(err, replica.ErrTransferPending) {
+		t.Fatalf("before the end of another is handed out: %v", err)
+	}
+	c.settle()
+	if len(c.transferred) != 1 || c.transferred[0].To != 3 || c.transferred[0].Err == nil {
+		t.Fatalf("transfers: %v", c.transferred)
+	}
+	must(t, c.cores[1].Transfer(2))
+	c.settle()
+	if len(c.transferred) != 2 || c.transferred[1] != (replica.TransferEnd{To: 2}) {
+		t.Errorf("transfers: %v", c.transferred)
+	}
+}

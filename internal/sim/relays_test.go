@@ -149,7 +149,7 @@ func (r *relays) reply(id uint64, answers []answered) {
 
 // leaderless is leaderless of node/relays.go.
 func leaderless(err error) bool {
-	if _, ok := errors.AsType[*node.NotLeaderError](err); ok {
+	if _, ok := errors.AsType[*node.NotLeaderError](err); ok || errors.Is(err, node.ErrRemoved) {
 		return true
 	}
 	switch class(err) {
