@@ -6,34 +6,55 @@ import "time"
 // in which they were scheduled.
 type clock struct {
 	now    int64 // ns since the simulation began
-	seq    uint64
-	heap   []event
-	events uint64 // that have happened
+	seq    uint32
+	heap   []due // of four children each
+	tasks  []task
+	free   []uint32 // tasks that are done
+	events uint64   // that have happened
 }
 
-type event struct {
-	at  int64
-	seq uint64
-	do  func()
+// due says when a task is to be done. It has no pointers, since it is moved often.
+type due struct {
+	at   int64
+	seq  uint32
+	task uint32
 }
 
-func (e event) before(f event) bool { return e.at < f.at || e.at == f.at && e.seq < f.seq }
+// task is what an event does, on the schedule of a process if it is one's own.
+type task struct {
+	of *process
+	do func()
+}
+
+func (d due) before(e due) bool { return d.at < e.at || d.at == e.at && d.seq < e.seq }
 
 // at schedules do; a time that has passed means now.
-func (c *clock) at(at int64, do func()) {
+func (c *clock) at(at int64, do func()) { c.put(at, task{do: do}) }
+
+func (c *clock) after(d time.Duration, do func()) { c.put(c.now+int64(d), task{do: do}) }
+
+func (c *clock) put(at int64, t task) {
 	c.seq++
-	c.heap = append(c.heap, event{max(at, c.now), c.seq, do})
-	for i := len(c.heap) - 1; i > 0; {
-		parent := (i - 1) / 2
-		if !c.heap[i].before(c.heap[parent]) {
+	d := due{at: max(at, c.now), seq: c.seq}
+	if last := len(c.free) - 1; last >= 0 {
+		d.task, c.free = c.free[last], c.free[:last]
+		c.tasks[d.task] = t
+	} else {
+		d.task = uint32(len(c.tasks))
+		c.tasks = append(c.tasks, t)
+	}
+	c.heap = append(c.heap, d)
+	i := len(c.heap) - 1
+	for i > 0 {
+		parent := (i - 1) / 4
+		if !d.before(c.heap[parent]) {
 			break
 		}
-		c.heap[i], c.heap[parent] = c.heap[parent], c.heap[i]
+		c.heap[i] = c.heap[parent]
 		i = parent
 	}
+	c.heap[i] = d
 }
-
-func (c *clock) after(d time.Duration, do func()) { c.at(c.now+int64(d), do) }
 
 // step lets the next event happen; false when there is none until the deadline, and the time is the
 // deadline.
@@ -42,29 +63,42 @@ func (c *clock) step(deadline int64) bool {
 		c.now = max(c.now, deadline)
 		return false
 	}
-	e := c.pop()
-	c.now = e.at
+	next := c.pop()
+	t := c.tasks[next.task]
+	c.tasks[next.task] = task{}
+	c.free = append(c.free, next.task)
+	c.now = next.at
 	c.events++
-	e.do()
+	if t.of != nil {
+		t.of.perform(t.do)
+	} else {
+		t.do()
+	}
 	return true
 }
 
-func (c *clock) pop() event {
-	top, last := c.heap[0], len(c.heap)-1
-	c.heap[0] = c.heap[last]
-	c.heap[last] = event{}
-	c.heap = c.heap[:last]
-	for i := 0; ; {
-		least := i
-		for child := 2*i + 1; child <= 2*i+2 && child < last; child++ {
-			if c.heap[child].before(c.heap[least]) {
+func (c *clock) pop() due {
+	last := len(c.heap) - 1
+	top, d := c.heap[0], c.heap[last]
+	heap := c.heap[:last]
+	c.heap = heap
+	if last == 0 {
+		return top
+	}
+	i := 0
+	for first := 1; first < len(heap); first = 4*i + 1 {
+		least := first
+		for child := first + 1; child < min(first+4, len(heap)); child++ {
+			if heap[child].before(heap[least]) {
 				least = child
 			}
 		}
-		if least == i {
-			return top
+		if !heap[least].before(d) {
+			break
 		}
-		c.heap[i], c.heap[least] = c.heap[least], c.heap[i]
+		heap[i] = heap[least]
 		i = least
 	}
+	heap[i] = d
+	return top
 }

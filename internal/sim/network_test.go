@@ -62,25 +62,46 @@ func (n *network) lose(at, peer uint64) {
 
 // sendRaft is Transport.SendRaft: the messages pass the real encoding.
 func (n *network) sendRaft(from *process, to, group uint64, messages []*pb.Message) {
-	var lanes [2][]*pb.Message
-	for _, m := range messages {
-		lane := laneUrgent // transport.isUrgent
-		if t := m.GetType(); t == pb.MsgApp || t == pb.MsgProp {
-			lane = laneBulk
-		}
-		lanes[lane] = append(lanes[lane], m)
-	}
-	for lane, some := range lanes {
+	for lane := range 2 {
 		if n.w.plan.config.streams {
-			if len(some) > 0 {
+			if some := onLane(lane, messages); len(some) > 0 {
 				n.sendFrame(from, to, group, lane, some)
 			}
 			continue
 		}
-		for _, m := range some {
-			n.sendFrame(from, to, group, lane, []*pb.Message{m})
+		for i, m := range messages {
+			if laneOf(m) == lane {
+				n.sendFrame(from, to, group, lane, messages[i:i+1])
+			}
 		}
 	}
+}
+
+// laneOf is transport.isUrgent.
+func laneOf(m *pb.Message) int {
+	if t := m.GetType(); t == pb.MsgApp || t == pb.MsgProp {
+		return laneBulk
+	}
+	return laneUrgent
+}
+
+// onLane returns those of the messages that take a lane, in their order.
+func onLane(lane int, messages []*pb.Message) (some []*pb.Message) {
+	count := 0
+	for _, m := range messages {
+		if laneOf(m) == lane {
+			count++
+		}
+	}
+	if count == len(messages) {
+		return messages
+	}
+	for _, m := range messages {
+		if laneOf(m) == lane {
+			some = append(some, m)
+		}
+	}
+	return some
 }
 
 func (n *network) sendFrame(from *process, to, group uint64, lane int, messages []*pb.Message) {
@@ -157,7 +178,7 @@ func (n *network) carry(from *process, to uint64, lane int, loose bool, deliver 
 			n.lose(to, sender)
 			return
 		}
-		target.perform(func() { deliver(target) })
+		target.take(deliver)
 	})
 }
 

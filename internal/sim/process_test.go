@@ -36,7 +36,9 @@ type process struct {
 
 	// The worker's (node/worker.go).
 	runnable []*group
-	turning  bool // a turn is scheduled
+	ran      []*group // the memory of runnable as of the last turn
+	turn     func()   // of every group that is runnable
+	turning  bool     // a turn is scheduled
 	waiting  []*group
 	unread   int
 	starved  bool
@@ -52,6 +54,7 @@ func newProcess(h *host) *process {
 		refused: make([]bool, len(h.w.hosts)+1)}
 	p.appender = newAppender(p)
 	p.relays = newRelays(p)
+	p.turn = p.turnAll
 	p.pulse = &pulse{p: p, peers: make([]pulsePeer, len(h.w.hosts)+1)}
 	return p
 }
@@ -59,16 +62,27 @@ func newProcess(h *host) *process {
 // after schedules something that this process does, on the host's schedule: not while the host is
 // paused, and not when the process is dead.
 func (p *process) after(d time.Duration, do func()) {
-	p.w.after(d, func() { p.perform(do) })
+	p.w.put(p.w.now+int64(d), task{of: p, do: do})
 }
 
 func (p *process) perform(do func()) {
 	switch {
 	case p.dead:
 	case p.h.pausedUntil > p.w.now:
-		p.w.at(p.h.pausedUntil, func() { p.perform(do) })
+		p.w.put(p.h.pausedUntil, task{of: p, do: do})
 	default:
 		do()
+	}
+}
+
+// take is perform for a frame.
+func (p *process) take(deliver func(*process)) {
+	switch {
+	case p.dead:
+	case p.h.pausedUntil > p.w.now:
+		p.w.at(p.h.pausedUntil, func() { p.take(deliver) })
+	default:
+		deliver(p)
 	}
 }
 
@@ -173,16 +187,19 @@ func (p *process) kick() {
 		return
 	}
 	p.turning = true
-	p.after(p.w.between(time.Microsecond, 50*time.Microsecond), func() {
-		p.turning = false
-		runnable := p.runnable
-		p.runnable = nil
-		for _, g := range runnable {
-			g.turn()
-			g.check()
-		}
-		p.collectWaiting()
-	})
+	p.after(p.w.between(time.Microsecond, 50*time.Microsecond), p.turn)
+}
+
+func (p *process) turnAll() {
+	p.turning = false
+	runnable := p.runnable
+	p.runnable = p.ran
+	for _, g := range runnable {
+		g.turn()
+		g.check()
+	}
+	p.ran = runnable[:0]
+	p.collectWaiting()
 }
 
 func (p *process) collectWaiting() {
