@@ -13,13 +13,28 @@ func EncodeMessages(messages []*raftpb.Message) ([]byte, error) {
 			return nil, err
 		}
 	}
-	var b batch
+	b := batch{buffer: make([]byte, 0, payloadBytes(messages))}
 	b.messages(messages)
+	if len(b.references) == 0 {
+		return b.buffer, nil
+	}
 	payload := make([]byte, 0, b.bytes())
 	for _, part := range b.buffers() {
 		payload = append(payload, part...)
 	}
 	return payload, nil
+}
+
+// payloadBytes is about the size of a payload, so that most take one allocation.
+func payloadBytes(messages []*raftpb.Message) int {
+	n := 4
+	for _, m := range messages {
+		n += 28 + len(m.Context)
+		for _, e := range m.Entries {
+			n += 4 + min(len(e.GetData()), referenceBytes)
+		}
+	}
+	return n
 }
 
 // DecodeMessages decodes the payload of a raft frame, exactly as a lane reads it, and takes the
