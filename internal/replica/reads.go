@@ -61,10 +61,8 @@ type round struct {
 	index  uint64 // what it has confirmed
 }
 
-// startable reports whether a round can begin.
-func (r *reads) startable(leader uint64) bool {
-	return leader != raft.None && !r.open && (len(r.waiting) > 0 || r.renewal)
-}
+// wanted reports whether a round is to begin once there is a leader to ask.
+func (r *reads) wanted() bool { return !r.open && (len(r.waiting) > 0 || r.renewal) }
 
 // start begins a round and returns its id.
 func (r *reads) start(leader, term uint64, mono int64) uint64 {

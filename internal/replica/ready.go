@@ -71,8 +71,8 @@ func (r *Replica) Ready(wall, mono int64) Ready {
 	r.proposeChange()
 	r.propose(wall, out)
 	r.sortReads(mono, out)
-	if leader := r.reader(); r.reads.startable(leader) {
-		r.rn.ReadIndex(readID(r.reads.start(leader, r.term, mono)))
+	if r.roundMoves() {
+		r.rn.ReadIndex(readID(r.reads.start(r.reader(), r.term, mono)))
 	}
 	if r.rn.HasReady() {
 		r.collect(out)

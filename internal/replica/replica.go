@@ -311,7 +311,7 @@ func (r *Replica) Confirming() bool { return r.reads.open }
 
 // HasReady reports whether Ready has anything to hand out.
 func (r *Replica) HasReady() bool {
-	return r.rn.HasReady() || len(r.reads.arrived) > 0 || r.reads.startable(r.reader()) ||
+	return r.rn.HasReady() || len(r.reads.arrived) > 0 || r.roundMoves() ||
 		r.queueMoves() || r.changeMoves() || r.out.Unfenced || len(r.out.Lost) > 0 ||
 		len(r.out.Changes) > 0 || r.out.Transferred != nil || len(r.out.Messages) > 0
 }
@@ -359,6 +359,9 @@ func (r *Replica) reader() uint64 {
 	}
 	return status.Lead
 }
+
+// roundMoves reports whether Ready would begin a round of ReadIndex.
+func (r *Replica) roundMoves() bool { return r.reads.wanted() && r.reader() != raft.None }
 
 // asksTooEarly reports whether a read of a peer comes before this replica can tell how far the log
 // was committed; see reader. The peer asks again.
