@@ -28,6 +28,7 @@ type applier struct {
 	g         *group
 	machine   *machine
 	queue     []applyTask
+	memory    []applyTask // of queue as of the last turn
 	scheduled bool
 
 	stage        *apply.Stage
@@ -59,15 +60,19 @@ func (a *applier) put(t applyTask) {
 	}
 	a.scheduled = true
 	c := &a.g.w.plan.config
-	a.g.p.after(a.g.w.between(c.applyMin, c.applyMax), func() {
-		a.scheduled = false
-		tasks := a.queue
-		a.queue = nil
-		for _, t := range tasks {
-			a.do(t)
-		}
-		a.g.check()
-	})
+	a.g.p.after(a.g.w.between(c.applyMin, c.applyMax), a.turn)
+}
+
+func (a *applier) turn() {
+	a.scheduled = false
+	tasks := a.queue
+	a.queue, a.memory = a.memory[:0], nil
+	for _, t := range tasks {
+		a.do(t)
+	}
+	clear(tasks)
+	a.memory = tasks
+	a.g.check()
 }
 
 func (a *applier) do(t applyTask) {

@@ -172,9 +172,8 @@ func (o *oracle) send(one *op, then func(*op)) {
 	one.tries++
 	try := one.tries
 	one.awaits = try
-	current := func() bool { return !one.ended && one.awaits == try }
 	done := func(result node.Result, err error) {
-		if current() {
+		if one.isAt(try) {
 			o.end(one, result, err, then)
 		}
 	}
@@ -192,16 +191,19 @@ func (o *oracle) send(one *op, then func(*op)) {
 	}
 	one.call = c
 	p.after(o.w.between(0, 200*time.Microsecond), func() {
-		if current() {
+		if one.isAt(try) {
 			c.g.submit(c, one.read)
 		}
 	})
 	o.w.after(one.deadline, func() {
-		if current() {
+		if one.isAt(try) {
 			o.expire(one, then)
 		}
 	})
 }
+
+// isAt reports whether a try is waited for.
+func (one *op) isAt(try int) bool { return !one.ended && one.awaits == try }
 
 // expire ends a try of an operation whose deadline has come. A node that does not answer at all
 // leaves its client without knowing anything.

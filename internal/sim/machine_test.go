@@ -33,7 +33,8 @@ type cell struct {
 }
 
 func (c cell) encode() []byte {
-	return append(binary.LittleEndian.AppendUint64(nil, c.version), c.value...)
+	b := make([]byte, 0, 8+len(c.value))
+	return append(binary.LittleEndian.AppendUint64(b, c.version), c.value...)
 }
 
 func (c cell) hash(key byte) uint64 { return mix(mix(uint64(key), c.version), hashBytes(c.value)) }

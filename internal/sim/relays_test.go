@@ -103,6 +103,9 @@ func (r *relays) expire() {
 }
 
 func (r *relays) end(which func(forwarded) bool, why string) {
+	if len(r.out) == 0 {
+		return
+	}
 	var kept, ended []forwarded
 	for _, f := range r.out {
 		if which(f) {
