@@ -151,6 +151,26 @@ func fill(t *testing.T, l *wal.Log, first uint64) uint64 {
 	return 0
 }
 
+// TestRoomIsFoundWithoutCommands gives a full disk room again while nobody appends a command: the log
+// finds it by its timer, or inline with the next append, whatever that carries.
+func TestRoomIsFoundWithoutCommands(t *testing.T) {
+	inlineOrNot(t, func(t *testing.T, fs *vfs.Mem, o wal.Options, l *wal.Log) {
+		fs.SetLimit(fs.Used() + 2*o.SegmentBytes)
+		fill(t, l, 1)
+		fs.SetLimit(0)
+		time.Sleep(2 * time.Second) // virtual time
+		synctest.Wait()
+		if full := l.Full(); full != o.Inline {
+			t.Errorf("the log is full: %v, want %v", full, o.Inline)
+		}
+		mustAppend(t, l)
+		if l.Full() {
+			t.Error("the log still says that it is full")
+		}
+		closeLog(t, l)
+	})
+}
+
 // TestOpenOnFullDisk crashes on a full disk; the new segment that recovery needs comes out of the
 // ballast.
 func TestOpenOnFullDisk(t *testing.T) {
