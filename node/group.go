@@ -3,7 +3,6 @@ package node
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -363,6 +362,9 @@ func (g *Group) resume() {
 // carry gives each part of a Ready to its stage. None of the calls waits.
 func (g *Group) carry(rd replica.Ready) {
 	g.observe(rd.Changed) // first: a peer that asks for the term must not hear an older one
+	if rd.Append != nil {
+		g.noteChanges(rd.Append)
+	}
 	g.send(rd.Messages)
 	if rd.Unfenced {
 		g.fenced.Store(false)
@@ -587,10 +589,14 @@ func (g *Group) Ready() error {
 
 // waitsFor says what a group that has not begun waits for.
 func (g *Group) waitsFor() error {
-	if damage := g.wal.Damage(); damage != nil {
-		return fmt.Errorf("the log is damaged, asking the other members: %w", damage)
+	whom := ""
+	if m := g.mender.Load(); m != nil {
+		whom = m.waitsFor()
 	}
-	return errors.New("the data directory is new, asking the other members how far they are")
+	if damage := g.wal.Damage(); damage != nil {
+		return fmt.Errorf("the log is damaged, asking the other members%s: %w", whom, damage)
+	}
+	return fmt.Errorf("the data directory is new, asking the other members how far they are%s", whom)
 }
 
 func roleName(s raft.StateType) string {

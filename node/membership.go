@@ -79,6 +79,11 @@ type memberState struct {
 	first []Member
 	// conf is the configuration of what was handed out to be applied, or installed.
 	conf atomic.Pointer[pb.ConfState]
+	// unsettled is an index up to which the log may have a change that conf does not have, committed or
+	// not; 0 = none. The worker's, and read elsewhere; conf is stored before it becomes 0.
+	unsettled atomic.Uint64
+	// handed is the worker's: up to where entries were handed out to be applied, or installed.
+	handed uint64
 	// since is the oldest version whose members are the same as those now, but for incarnations: to
 	// have read any of these is to have decided on what is now.
 	since atomic.Uint64
@@ -171,13 +176,47 @@ func sameMembers(a, b *apply.Directory) bool {
 	return true
 }
 
+// noteChanges notes what the log is about to get, before anybody can hear that it has it. It runs on
+// the worker.
+func (g *Group) noteChanges(a *replica.Append) {
+	m := &g.members
+	if a.Snapshot != nil {
+		m.conf.Store(a.Snapshot.GetMetadata().GetConfState())
+		m.handed = a.Snapshot.GetMetadata().GetIndex()
+		m.unsettled.Store(0)
+	}
+	if len(a.Entries) == 0 {
+		return
+	}
+	last := min(m.unsettled.Load(), a.Entries[0].GetIndex()-1) // the rest is overwritten
+	for _, e := range a.Entries {
+		if e.GetType() != pb.EntryNormal {
+			last = e.GetIndex()
+		}
+	}
+	m.settle(last)
+}
+
+// settle notes an index up to which the log may have changes.
+func (m *memberState) settle(last uint64) {
+	if last <= m.handed {
+		last = 0
+	}
+	if last != m.unsettled.Load() {
+		m.unsettled.Store(last)
+	}
+}
+
 // carryMembers notes what a Ready says about the configuration. It runs on the worker.
 func (g *Group) carryMembers(rd *replica.Ready) {
-	if rd.Append != nil && rd.Append.Snapshot != nil {
-		g.members.conf.Store(rd.Append.Snapshot.GetMetadata().GetConfState())
-	}
-	if rd.Apply != nil && len(rd.Apply.Members) > 0 {
-		g.members.conf.Store(rd.Apply.Members[len(rd.Apply.Members)-1].ConfState)
+	if rd.Apply != nil {
+		if n := len(rd.Apply.Members); n > 0 {
+			g.members.conf.Store(rd.Apply.Members[n-1].ConfState)
+		}
+		if n := len(rd.Apply.Entries); n > 0 {
+			g.members.handed = rd.Apply.Entries[n-1].GetIndex()
+			g.members.settle(g.members.unsettled.Load())
+		}
 	}
 	g.endChanges(rd.Changes)
 	if rd.Transferred != nil {
@@ -221,11 +260,15 @@ func (n *Node) hasPeers() bool {
 	return false
 }
 
-// waitsToBeAdded reports whether the group is none of this node's yet: nothing is in the log, and
-// this node is not one of the first members.
-func (g *Group) waitsToBeAdded() bool {
-	return g.wal.LastIndex() == 0 && g.wal.Damage() == nil &&
-		!contains(g.members.first, g.node.options.ID)
+// waitsToBeAdded reports whether the group is none of this node's yet: it begins empty, and nothing
+// was lost.
+func (g *Group) waitsToBeAdded() bool { return g.beginsEmpty() && g.wal.Damage() == nil }
+
+// beginsEmpty reports whether the group has nothing here before a leader sends it a snapshot: nothing is
+// in the log, or left of it, and this node is not one of the first members. It does not know the first
+// ones either, so it must not begin with them: to apply changes to nobody would make members of its own.
+func (g *Group) beginsEmpty() bool {
+	return g.wal.LastIndex() == 0 && !contains(g.members.first, g.node.options.ID)
 }
 
 // learnGone notes that this node is no member any more, told by somebody who has seen it leave.
@@ -260,7 +303,8 @@ func (g *Group) absence() error {
 	if why := g.node.refusals.why(); why != "" {
 		return fmt.Errorf("%w: %s", ErrRefused, why)
 	}
-	if g.begun.Load() && len(g.apply.directory.Load().State.GetVoters()) == 0 {
+	if g.begun.Load() && !g.fenced.Load() &&
+		len(g.apply.directory.Load().State.GetVoters()) == 0 {
 		own, _ := g.node.options.member(self)
 		return fmt.Errorf("%w: group %d does not have node %d yet: connect member add %s --admin "+
 			"HOST:PORT of a member", ErrNotAdded, g.id, self, cmp.Or(own.adminAddress(), "HOST:PORT"))

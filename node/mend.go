@@ -33,10 +33,9 @@ import (
 // new too that no quorum of this node with others can ever have agreed on anything, the cluster is
 // new. When one of them has begun, the log was lost, and the group starts fenced as above.
 //
-// Which quorums there were, the members say: those that this node knows, from its newest snapshot
-// or the beginning of its log, and those that each peer answers with. The peers that answer must
-// be enough for each of these configurations. So a node that was behind by one change, or has lost
-// it with the end of its log, asks the members before and behind it.
+// Which quorums there were, and who must have answered before this node goes on, is told in
+// mendquorum.go. This node asks whom it knows as a member, whom a peer knows as one, and whoever is
+// connected: a node that joined and has lost what it was sent knows no members.
 //
 //	fetch:    u64 first │ u64 last
 //	entries:  u64 first │ uvarint count │ { uvarint term │ u8 type │ uvarint length │ bytes } × count
@@ -45,7 +44,8 @@ import (
 //	          term and index are 0 or 1 before anything has happened
 //
 // Integers are little endian. A peer that lacks any of the entries answers with none; one that is
-// damaged itself does not tell a term.
+// damaged itself does not tell a term, and one whose log may have a change of the members that it has
+// not made yet (memberState.unsettled) is asked again when it has.
 const (
 	kindFetch   transport.Kind = 3
 	kindEntries transport.Kind = 4
@@ -66,6 +66,7 @@ const (
 type mender struct {
 	group *Group
 	wake  chan struct{}
+	said  []uint64 // run's: the members that the log was told to be missing
 	mu    struct {
 		sync.Mutex
 		entries map[uint64][]*pb.Entry // answers of peers about the present hole; empty = none
@@ -112,44 +113,6 @@ func (m *mender) run() (fence uint64, err error) {
 	return 0, nil
 }
 
-// enough reports whether so many peers have done something that one of them is in every quorum that
-// this node can have been part of, in each configuration that it or a peer knows.
-func (m *mender) enough(has func(peer uint64) bool) bool {
-	return meetsQuorums(m.configurations(), m.group.node.options.ID, has)
-}
-
-// meetsQuorums is enough for these configurations. A joint one needs a majority of each half, and
-// may have been left since without this peer knowing: whoever meets the half that stays meets the
-// quorums of both.
-func meetsQuorums(configurations []*pb.ConfState, self uint64, has func(peer uint64) bool) bool {
-	for _, c := range configurations {
-		voters, n := c.GetVoters(), 0
-		need := len(voters) - (len(voters)/2 + 1) + 1
-		for _, id := range voters {
-			if id != self && has(id) {
-				n++
-			}
-		}
-		if len(voters) == 0 || n < need {
-			return false
-		}
-	}
-	return true
-}
-
-// configurations are that which this node knows by itself, and those of the answers.
-func (m *mender) configurations() []*pb.ConfState {
-	list := []*pb.ConfState{m.group.knownMembers()}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, p := range m.mu.terms {
-		if len(p.members.GetVoters()) > 0 {
-			list = append(list, p.members)
-		}
-	}
-	return list
-}
-
 // knownMembers are the members that a group which has not begun knows of.
 func (g *Group) knownMembers() *pb.ConfState {
 	var newest *snap.Manifest
@@ -179,6 +142,8 @@ func (m *mender) fill(damage *wal.DamageError) (bool, error) {
 	cannot := map[uint64]bool{}
 	for tick := 0; !m.enough(func(id uint64) bool { return cannot[id] }); tick++ {
 		m.ask(tick, kindFetch, question, func(peer uint64) bool { return cannot[peer] })
+		m.ask(tick, kindAskTerm, nil, nobody) // for the members
+		m.tellMissing(tick)
 		if err := m.wait(); err != nil {
 			return false, err
 		}
@@ -228,9 +193,8 @@ func (m *mender) highestTerm() (uint64, error) {
 			highest, begun = max(highest, p.term), begun || !p.isNew()
 		}
 		enough := m.enough(func(id uint64) bool { _, ok := answers[id]; return ok })
-		gone := m.gone(answers)
 		switch {
-		case gone:
+		case m.gone(answers):
 		case enough && g.newcomer.Load() && !begun:
 			return 0, nil
 		case enough:
@@ -241,7 +205,9 @@ func (m *mender) highestTerm() (uint64, error) {
 			g.log.Warn("this node's data directory is empty, but the cluster has begun: waiting " +
 				"for so many of the other members that nothing acknowledged can be forgotten")
 		}
-		m.ask(tick, kindAskTerm, nil, func(peer uint64) bool { return !gone && m.settled(peer) })
+		// Also those who have answered: they may know other members by now, or have begun.
+		m.ask(tick, kindAskTerm, nil, nobody)
+		m.tellMissing(tick)
 		if err := m.wait(); err != nil {
 			return 0, err
 		}
@@ -271,14 +237,7 @@ func (m *mender) gone(answers map[uint64]position) bool {
 	return true
 }
 
-// settled reports whether a peer's position needs no other question. A new peer may begin at any
-// moment.
-func (m *mender) settled(peer uint64) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	p, answered := m.mu.terms[peer]
-	return answered && !p.isNew()
-}
+func nobody(uint64) bool { return false }
 
 // ask sends a question, every few ticks, to the peers that are not done. One that is not connected
 // is asked again the next time.
@@ -287,7 +246,7 @@ func (m *mender) ask(tick int, kind transport.Kind, question []byte, done func(u
 	if tick%askAgainTicks != 0 {
 		return
 	}
-	var peers []uint64
+	peers := n.transport.Peers()
 	for _, c := range m.configurations() {
 		peers = append(peers, allIDs(c)...)
 	}
@@ -337,6 +296,13 @@ func (m *mender) answered(note func()) {
 	}
 }
 
+// noteLocked takes a peer's newest position. What it told before it lost its own directory still holds.
+func (m *mender) noteLocked(from uint64, p position) {
+	if p.term >= m.mu.terms[from].term {
+		m.mu.terms[from] = p
+	}
+}
+
 // handleMend takes a question of a peer, or the answer to one of this node's.
 func (g *Group) handleMend(from uint64, kind transport.Kind, payload []byte) error {
 	d := decoder{payload}
@@ -364,18 +330,20 @@ func (g *Group) handleMend(from uint64, kind transport.Kind, payload []byte) err
 			}
 		}
 		if m != nil {
-			m.answered(func() { m.mu.terms[from] = p })
+			m.answered(func() { m.noteLocked(from, p) })
 		}
 	}
 	return nil
 }
 
-// serveTerm tells a peer how far this replica has come. One that may have forgotten it does not.
+// serveTerm tells a peer how far this replica has come. One that may have forgotten it does not, nor
+// does one whose members are not those that its log ends with: see mendquorum.go.
 func (g *Group) serveTerm(from uint64) error {
 	var p position
 	switch {
 	case g.newcomer.Load():
-	case g.begun.Load() && !g.fenced.Load() && g.failed.Load() == nil:
+	case g.begun.Load() && !g.fenced.Load() && g.failed.Load() == nil &&
+		g.members.unsettled.Load() == 0:
 		p = position{g.term.Load(), g.wal.LastIndex(), g.members.conf.Load()}
 	default:
 		return nil

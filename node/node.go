@@ -272,7 +272,7 @@ func (g *Group) begin(fence uint64) error {
 			return err
 		}
 	}
-	waits, begins := g.waitsToBeAdded(), g.isNew()
+	empty, begins := g.beginsEmpty(), g.isNew()
 	if err := g.bootstrap(); err != nil {
 		return err
 	}
@@ -291,10 +291,10 @@ func (g *Group) begin(fence uint64) error {
 		}
 	}
 	coreFence := fence
-	if waits {
+	if empty {
 		// A vote of this node would be that of an earlier life that nobody knows of; see fence.go
 		// of the core. The first snapshot lifts it.
-		coreFence = bootstrapTerm
+		coreFence = max(fence, bootstrapTerm)
 	}
 	core, err := replica.New(replica.Config{
 		Group:          g.id,
@@ -324,6 +324,8 @@ func (g *Group) begin(fence uint64) error {
 		"applied", g.apply.applied.Load(), "last", g.wal.LastIndex())
 	g.emit(Event{Kind: GroupStarted, Term: state.Term, Index: g.apply.applied.Load()})
 	g.members.conf.Store(g.apply.directory.Load().State)
+	g.members.handed = g.apply.applied.Load()
+	g.members.settle(g.wal.LastIndex())
 	g.apply.begin()
 	g.post(func(in *contents) { in.start = core })
 	g.newcomer.Store(false)
@@ -342,7 +344,7 @@ const bootstrapTerm = 1
 // the first members starts from the same imaginary snapshot at index 1 that holds the membership and
 // an empty state machine. Any other node begins with nothing, until a leader sends it a snapshot.
 func (g *Group) bootstrap() error {
-	if g.wal.LastIndex() > 0 || g.wal.State() != (wal.State{}) || g.waitsToBeAdded() {
+	if g.wal.LastIndex() > 0 || g.wal.State() != (wal.State{}) || g.beginsEmpty() {
 		return nil
 	}
 	return g.node.appendNow(wal.Update{
@@ -407,7 +409,7 @@ func (g *Group) recover() error {
 	}
 	first := mark.ConfState
 	switch {
-	case g.waitsToBeAdded():
+	case g.beginsEmpty():
 		first = &pb.ConfState{}
 	case first == nil: // lost to damage, with everything behind it
 		first = g.firstVoters()

@@ -226,6 +226,19 @@ func (r *roster) replacing(peer uint64) string {
 		cmp.Or(at.adminAddress(), "HOST:PORT"), cmp.Or(own.adminAddress(), "HOST:PORT"))
 }
 
+// replacingSelf is the command that puts a new node, at the same addresses, in the place of this one.
+func (r *roster) replacingSelf() string {
+	self, via := r.node.options.ID, ""
+	for _, m := range r.node.options.Members {
+		if m.ID != self {
+			via = cmp.Or(via, m.adminAddress())
+		}
+	}
+	own, _ := r.node.options.member(self)
+	return fmt.Sprintf("connect member replace %d=%s --admin %s", self,
+		cmp.Or(own.adminAddress(), "HOST:PORT"), cmp.Or(via, "HOST:PORT"))
+}
+
 // adminAddress is where operators reach a member, "" when it is not known. One that listens on
 // every address is reached where its peers find it.
 func (m *Member) adminAddress() string {

@@ -35,7 +35,7 @@ func (g *group) begin(fence uint64) error {
 			return err
 		}
 	}
-	waits, begins := g.waitsToBeAdded(), g.isNew()
+	empty, begins := g.beginsEmpty(), g.isNew()
 	if err := g.bootstrap(); err != nil {
 		return err
 	}
@@ -57,8 +57,8 @@ func (g *group) begin(fence uint64) error {
 		}
 	}
 	coreFence := fence
-	if waits {
-		coreFence = 1 // bootstrapTerm
+	if empty {
+		coreFence = max(fence, 1) // bootstrapTerm
 	}
 	core, err := replica.New(replica.Config{
 		Group:          g.id,
@@ -84,6 +84,7 @@ func (g *group) begin(fence uint64) error {
 	g.term, g.commit = state.Term, state.Commit
 	g.newcomer = false
 	g.conf = g.apply.directory.State
+	g.settle(g.wal.LastIndex())
 	g.begun = true
 	g.p.h.weak[g.id] = fence != 0
 	g.handed = viewOf(g.p.h, g.wal)
@@ -96,7 +97,7 @@ const appendsAhead = 1 // node/node.go
 
 // bootstrap is Group.bootstrap.
 func (g *group) bootstrap() error {
-	if g.wal.LastIndex() > 0 || g.wal.State() != (wal.State{}) || g.waitsToBeAdded() {
+	if g.wal.LastIndex() > 0 || g.wal.State() != (wal.State{}) || g.beginsEmpty() {
 		return nil
 	}
 	return g.appendNow(wal.Update{
@@ -141,7 +142,7 @@ func (g *group) recover() error {
 	}
 	first := mark.ConfState
 	switch {
-	case g.waitsToBeAdded():
+	case g.beginsEmpty():
 		first = &pb.ConfState{}
 	case first == nil:
 		first = g.firstVoters()

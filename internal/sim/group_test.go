@@ -63,6 +63,7 @@ type group struct {
 	transferTicks int
 	transferTerm  uint64 // in which it began
 
+	unsettled      uint64               // memberState.unsettled
 	handedIndex    uint64               // up to where entries were handed out to be applied
 	checkedMembers uint64               // handedIndex as of the last look at the members
 	memberships    []replica.Membership // handed out and not looked at
@@ -256,6 +257,9 @@ func (g *group) leads() bool { return g.failed == nil && g.role == raft.StateLea
 func (g *group) carry(rd replica.Ready) {
 	g.writeNext(&rd)
 	g.observe(rd.Changed)
+	if rd.Append != nil {
+		g.noteChanges(rd.Append)
+	}
 	g.checkPromise(rd.Messages)
 	g.checkLed(rd.Messages)
 	g.send(rd.Messages)
@@ -427,7 +431,8 @@ func (g *group) admit(c *call, command bool) error {
 		return g.stopError()
 	case g.gone || g.out:
 		return node.ErrRemoved
-	case g.lead == raft.None && g.begun && len(g.apply.directory.State.GetVoters()) == 0:
+	case g.lead == raft.None && g.begun && !g.fenced &&
+		len(g.apply.directory.State.GetVoters()) == 0:
 		return node.ErrNotAdded
 	case !g.begun:
 		return node.ErrNoLeader

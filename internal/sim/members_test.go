@@ -40,9 +40,10 @@ func (h *host) hasPeers() bool {
 }
 
 // waitsToBeAdded is Group.waitsToBeAdded.
-func (g *group) waitsToBeAdded() bool {
-	return g.wal.LastIndex() == 0 && g.wal.Damage() == nil && !g.p.h.isFirst()
-}
+func (g *group) waitsToBeAdded() bool { return g.beginsEmpty() && g.wal.Damage() == nil }
+
+// beginsEmpty is Group.beginsEmpty.
+func (g *group) beginsEmpty() bool { return g.wal.LastIndex() == 0 && !g.p.h.isFirst() }
 
 // firstVoters is Group.firstVoters: nobody on a node that joins.
 func (g *group) firstVoters() *pb.ConfState {
@@ -74,12 +75,35 @@ func allIDs(state *pb.ConfState) []uint64 {
 
 func isMember(state *pb.ConfState, id uint64) bool { return slices.Contains(allIDs(state), id) }
 
+// noteChanges is Group.noteChanges.
+func (g *group) noteChanges(a *replica.Append) {
+	if a.Snapshot != nil {
+		g.conf = a.Snapshot.GetMetadata().GetConfState()
+		g.handedIndex = a.Snapshot.GetMetadata().GetIndex()
+		g.unsettled = 0
+	}
+	if len(a.Entries) == 0 {
+		return
+	}
+	last := min(g.unsettled, a.Entries[0].GetIndex()-1)
+	for _, e := range a.Entries {
+		if e.GetType() != pb.EntryNormal {
+			last = e.GetIndex()
+		}
+	}
+	g.settle(last)
+}
+
+// settle is memberState.settle.
+func (g *group) settle(last uint64) {
+	if last <= max(g.handedIndex, g.apply.applied) {
+		last = 0
+	}
+	g.unsettled = last
+}
+
 // carryMembers is Group.carryMembers.
 func (g *group) carryMembers(rd *replica.Ready) {
-	if rd.Append != nil && rd.Append.Snapshot != nil {
-		g.conf = rd.Append.Snapshot.GetMetadata().GetConfState()
-		g.handedIndex = rd.Append.Snapshot.GetMetadata().GetIndex()
-	}
 	if rd.Apply != nil {
 		if n := len(rd.Apply.Members); n > 0 {
 			g.conf = rd.Apply.Members[n-1].ConfState
@@ -87,6 +111,7 @@ func (g *group) carryMembers(rd *replica.Ready) {
 		g.memberships = append(g.memberships, rd.Apply.Members...)
 		if n := len(rd.Apply.Entries); n > 0 {
 			g.handedIndex = rd.Apply.Entries[n-1].GetIndex()
+			g.settle(g.unsettled)
 		}
 	}
 	g.endChanges(rd.Changes)

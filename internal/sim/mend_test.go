@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"errors"
+	"slices"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -14,7 +15,7 @@ const (
 	askAgainTicks = 10
 )
 
-// mender is the twin of node/mend.go: it asks the peers on behalf of a damaged group before the
+// mender is the twin of node/mend.go and node/mendquorum.go: it asks the peers on behalf of a damaged group before the
 // group takes part in anything. Its frames travel as values. The loops of production are states
 // here, and look is a turn of the loop that is under way.
 type mender struct {
@@ -70,11 +71,23 @@ func (m *mender) run() {
 
 // enough is mender.enough.
 func (m *mender) enough(has func(peer uint64) bool) bool {
-	for _, c := range m.configurations() {
+	self := m.g.p.h.id
+	for peer, p := range m.terms {
+		if m.told[peer] && m.allTell(p.members) && !slices.ContainsFunc(
+			othersWhoVote(p.members, self), func(id uint64) bool { return !has(id) }) {
+			return true
+		}
+	}
+	return meetsQuorums(m.configurations(), self, has)
+}
+
+// meetsQuorums is that of node/mendquorum.go.
+func meetsQuorums(configurations []*pb.ConfState, self uint64, has func(peer uint64) bool) bool {
+	for _, c := range configurations {
 		voters, n := c.GetVoters(), 0
 		need := len(voters) - (len(voters)/2 + 1) + 1
 		for _, id := range voters {
-			if id != m.g.p.h.id && has(id) {
+			if id != self && has(id) {
 				n++
 			}
 		}
@@ -83,6 +96,21 @@ func (m *mender) enough(has func(peer uint64) bool) bool {
 		}
 	}
 	return true
+}
+
+// allTell is that of node/mendquorum.go.
+func (m *mender) allTell(c *pb.ConfState) bool {
+	self := m.g.p.h.id
+	voters := othersWhoVote(c, self)
+	return isMember(c, self) && len(voters) > 0 && !slices.ContainsFunc(voters, func(id uint64) bool {
+		return !m.told[id] || !isSame(m.terms[id].members, c)
+	})
+}
+
+// othersWhoVote is that of node/mendquorum.go.
+func othersWhoVote(c *pb.ConfState, self uint64) []uint64 {
+	return slices.DeleteFunc(union(c.GetVoters(), c.GetVotersOutgoing()),
+		func(id uint64) bool { return id == self })
 }
 
 // configurations is mender.configurations.
@@ -158,12 +186,9 @@ func (m *mender) highestTerm() (term uint64, ok bool) {
 	return 0, false
 }
 
-// settled is mender.settled.
-func (m *mender) settled(peer uint64) bool { return m.told[peer] && !m.terms[peer].isNew() }
-
 func (m *mender) ask() {
 	from, id := m.g.p.h.id, m.g.id
-	var peers []uint64
+	peers := m.g.p.connections()
 	for _, c := range m.configurations() {
 		peers = union(peers, allIDs(c))
 	}
@@ -177,10 +202,21 @@ func (m *mender) ask() {
 				p.group(id).serveFetch(from, first, last)
 			})
 		}
-		if m.damage == nil && (!m.settled(peer) || m.isGone()) {
-			_ = m.g.w.net.sendRequest(m.g.p, peer, func(p *process) { p.group(id).serveTerm(from) })
+		_ = m.g.w.net.sendRequest(m.g.p, peer, func(p *process) { p.group(id).serveTerm(from) })
+	}
+}
+
+// connections is Transport.Peers: whom the node dials, the first members by its options and all members
+// that it knows, and who dials it. Whether the two reach each other shows when something is sent.
+func (p *process) connections() (list []uint64) {
+	for _, h := range p.w.hosts {
+		dials := h.isFirst() || slices.Contains(p.peers(), h.id)
+		isDialled := h.proc != nil && (p.h.isFirst() || slices.Contains(h.proc.peers(), p.h.id))
+		if h != p.h && !p.refused[h.id] && (dials || isDialled) {
+			list = append(list, h.id)
 		}
 	}
+	return list
 }
 
 // answered is mender.answered.
@@ -258,7 +294,7 @@ func (g *group) serveTerm(from uint64) {
 	var at position
 	switch {
 	case g.newcomer:
-	case g.begun && !g.fenced && g.failed == nil && g.core != nil:
+	case g.begun && !g.fenced && g.failed == nil && g.core != nil && g.unsettled == 0:
 		at = position{g.core.Status().Term, g.wal.LastIndex(), g.conf}
 	default:
 		return
@@ -266,7 +302,11 @@ func (g *group) serveTerm(from uint64) {
 	self, id := g.p.h.id, g.id
 	_ = g.w.net.sendRequest(g.p, from, func(p *process) {
 		if m := p.group(id).mender; m != nil {
-			m.answered(func() { m.terms[self], m.told[self] = at, true })
+			m.answered(func() {
+				if at.term >= m.terms[self].term { // mender.noteLocked
+					m.terms[self], m.told[self] = at, true
+				}
+			})
 		}
 	})
 }
