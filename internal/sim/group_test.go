@@ -23,6 +23,7 @@ type group struct {
 
 	core      *replica.Replica
 	in        contents
+	memory    contents // of in as of the last turn, empty
 	scheduled bool
 	retries   []replica.Proposal
 	waits     bool
@@ -105,7 +106,7 @@ func (g *group) post(put func(*contents)) {
 func (g *group) turn() {
 	g.scheduled = false
 	in := g.in
-	g.in = contents{}
+	g.in, g.memory = g.memory, contents{}
 	if in.start != nil {
 		g.core = in.start
 	}
@@ -141,6 +142,13 @@ func (g *group) turn() {
 	}
 	g.collect()
 	g.agree(in.whispers)
+	g.memory = in.reset()
+}
+
+// reset returns empty contents in the memory of these. What the core may keep is not used again.
+func (in *contents) reset() contents {
+	return contents{messages: in.messages[:0], acks: in.acks[:0], events: in.events[:0],
+		retries: in.retries[:0], whispers: in.whispers[:0]}
 }
 
 // drop is Group.drop.
