@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"bytes"
 	"errors"
 	"time"
 
@@ -19,6 +20,8 @@ type network struct {
 	clog  [][]int64    // from, to: nothing arrives before
 	last  [][][2]int64 // from, to, lane: when the newest frame of a stream arrives
 	quiet bool         // no loss by chance
+
+	frames []*frame // that are free
 }
 
 const (
@@ -116,24 +119,61 @@ func (n *network) sendFrame(from *process, to, group uint64, lane int, messages 
 		copies = 2
 	}
 	for range copies {
-		bytes := payload
-		if copies > 1 {
-			bytes = append([]byte(nil), payload...)
+		target, arrival := n.route(from, to, lane, !c.streams)
+		if target == nil {
+			continue
 		}
-		n.carry(from, to, lane, !c.streams, func(p *process) {
-			n.w.trace.note("frame", to, group, sender, hashBytes(bytes))
-			decoded, err := transport.DecodeMessages(bytes, 64<<20)
-			if err != nil {
-				n.w.violated("gate", "a frame of node %d is not decoded: %v", sender, err)
-			}
-			if n.w.trace.out != nil {
-				for _, m := range decoded {
-					n.w.trace.say("n%d g%d <- n%d %s", to, group, sender, describe(m))
-				}
-			}
-			p.group(group).postMessages(sender, decoded)
-		})
+		f := n.newFrame()
+		f.target, f.sender, f.group, f.payload = target, sender, group, payload
+		if copies > 1 {
+			f.payload = bytes.Clone(payload)
+		}
+		n.w.at(arrival, f.arrives)
 	}
+}
+
+// frame is raft messages of a group on their way. Its memory is used again when it was delivered.
+type frame struct {
+	n             *network
+	target        *process
+	sender, group uint64
+	payload       []byte
+
+	arrives, delivers func() // arrive and deliver
+}
+
+func (n *network) newFrame() *frame {
+	if last := len(n.frames) - 1; last >= 0 {
+		f := n.frames[last]
+		n.frames = n.frames[:last]
+		return f
+	}
+	f := &frame{n: n}
+	f.arrives, f.delivers = f.arrive, f.deliver
+	return f
+}
+
+func (f *frame) arrive() {
+	if f.n.reaches(f.sender, f.target) {
+		f.target.perform(f.delivers)
+	}
+}
+
+func (f *frame) deliver() {
+	n, p, sender, group := f.n, f.target, f.sender, f.group
+	n.w.trace.note("frame", p.h.id, group, sender, hashBytes(f.payload))
+	decoded, err := transport.DecodeMessages(f.payload, 64<<20)
+	if err != nil {
+		n.w.violated("gate", "a frame of node %d is not decoded: %v", sender, err)
+	}
+	f.target, f.payload = nil, nil
+	n.frames = append(n.frames, f)
+	if n.w.trace.out != nil {
+		for _, m := range decoded {
+			n.w.trace.say("n%d g%d <- n%d %s", p.h.id, group, sender, describe(m))
+		}
+	}
+	p.group(group).postMessages(sender, decoded)
 }
 
 // sendRequest is Transport.Send: an error means that nothing was sent.
@@ -142,44 +182,63 @@ func (n *network) sendRequest(from *process, to uint64, deliver func(*process)) 
 	if h.proc == nil && n.w.rng.network.IntN(2) == 0 {
 		return errNotConnected
 	}
-	n.carry(from, to, laneBulk, false, deliver)
+	n.carry(from, to, laneBulk, deliver)
 	return nil
 }
 
-// carry takes a frame from one process to another, if it arrives. Frames of a stream arrive in
-// order; loose ones do not, and are lost one by one.
-func (n *network) carry(from *process, to uint64, lane int, loose bool, deliver func(*process)) {
+// carry takes a frame of a stream from one process to another, if it arrives.
+func (n *network) carry(from *process, to uint64, lane int, deliver func(*process)) {
+	sender := from.h.id
+	target, arrival := n.route(from, to, lane, false)
+	if target == nil {
+		return
+	}
+	n.w.at(arrival, func() {
+		if n.reaches(sender, target) {
+			target.take(deliver)
+		}
+	})
+}
+
+// route returns to which process a frame goes and when it arrives there; nil when it is lost. Frames
+// of a stream arrive in order; loose ones do not, and are lost one by one.
+func (n *network) route(from *process, to uint64, lane int, loose bool) (*process, int64) {
 	target, sender := n.w.host(to).proc, from.h.id
 	c := &n.w.plan.config
 	if from.refused[to] || target != nil && target.refused[sender] {
 		n.refuse(from, target)
-		return
+		return nil, 0
 	}
 	lost := target == nil || n.cut[sender][to] > 0
 	if !lost && !n.quiet && n.w.rng.network.IntN(1000) < c.losses {
 		lost = true
 		if loose {
-			return // without anybody learning of it
+			return nil, 0 // without anybody learning of it
 		}
 	}
 	if lost {
 		n.lose(sender, to)
 		n.lose(to, sender)
-		return
+		return nil, 0
 	}
 	arrival := max(n.w.now+int64(n.delay()), n.clog[sender][to])
 	if !loose {
 		arrival = max(arrival, n.last[sender][to][lane]+1)
 		n.last[sender][to][lane] = arrival
 	}
-	n.w.at(arrival, func() {
-		if target.dead || n.cut[sender][to] > 0 {
-			n.lose(sender, to)
-			n.lose(to, sender)
-			return
-		}
-		target.take(deliver)
-	})
+	return target, arrival
+}
+
+// reaches reports whether a frame that has crossed the network finds its process; both sides learn
+// of a frame that does not.
+func (n *network) reaches(sender uint64, target *process) bool {
+	to := target.h.id
+	if target.dead || n.cut[sender][to] > 0 {
+		n.lose(sender, to)
+		n.lose(to, sender)
+		return false
+	}
+	return true
 }
 
 // refuse has one of two processes that is no member any more, as the other one knows, learn of it

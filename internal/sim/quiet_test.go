@@ -96,7 +96,7 @@ func (n *network) whisper(from *process, to uint64, deliver func(*process)) bool
 	if n.w.host(to).proc == nil && n.w.rng.network.IntN(2) == 0 {
 		return false
 	}
-	n.carry(from, to, laneUrgent, false, deliver)
+	n.carry(from, to, laneUrgent, deliver)
 	return true
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -23,7 +24,8 @@ func (t *trace) note(what string, node, group uint64, values ...uint64) {
 	}
 	t.hash = h
 	if t.out != nil {
-		fmt.Fprintf(t.out, "%12.6f n%d g%d %s %d\n", seconds(t.clock.now), node, group, what, values)
+		fmt.Fprintf(t.out, "%12.6f n%d g%d %s %d\n", seconds(t.clock.now), node, group, what,
+			slices.Clone(values)) // so that values stay on the stack of the caller
 	}
 }
 
