@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -30,9 +31,15 @@ type appender struct {
 	begun     int64    // when the write under way began; -1 = none is
 	waiting   bool     // for room on the disk
 	scheduled bool
+
+	runs, ends func() // run and end
 }
 
-func newAppender(p *process) *appender { return &appender{p: p, begun: -1} }
+func newAppender(p *process) *appender {
+	a := &appender{p: p, begun: -1}
+	a.runs, a.ends = a.run, a.end
+	return a
+}
 
 func (a *appender) put(r ready) {
 	a.queue = append(a.queue, r)
@@ -49,7 +56,7 @@ func (a *appender) kick() {
 		return
 	}
 	a.scheduled = true
-	a.p.after(a.p.w.between(time.Microsecond, 20*time.Microsecond), a.run)
+	a.p.after(a.p.w.between(time.Microsecond, 20*time.Microsecond), a.runs)
 }
 
 // run is appender.run: upkeep, or one batch out of the Ready channel.
@@ -88,7 +95,7 @@ func (a *appender) begin() {
 		took *= 10
 	}
 	end := max(a.p.w.now, h.stalledUntil) + int64(took)
-	a.p.after(time.Duration(end-a.p.w.now), a.end)
+	a.p.after(time.Duration(end-a.p.w.now), a.ends)
 }
 
 // end is the return of wal.Append.
@@ -228,6 +235,9 @@ func (a *appender) maintain() {
 
 // early is where broken variants answer before the log is durable.
 func (a *appender) early() {
+	if !a.p.w.is(respondBeforeSync) && !a.p.w.is(countBeforeSync) {
+		return
+	}
 	for _, r := range a.batch {
 		if r.append == nil {
 			continue
@@ -248,8 +258,15 @@ func (a *appender) early() {
 }
 
 func (a *appender) split(r ready) (own, others []*pb.Message) {
+	isOwn := func(m *pb.Message) bool { return m.GetTo() == a.p.h.id }
+	switch all := r.append.Responses; {
+	case !slices.ContainsFunc(all, isOwn):
+		return nil, all
+	case len(all) == 1:
+		return all, nil
+	}
 	for _, m := range r.append.Responses {
-		if m.GetTo() == a.p.h.id {
+		if isOwn(m) {
 			own = append(own, m)
 		} else {
 			others = append(others, m)

@@ -30,6 +30,7 @@ type applier struct {
 	queue     []applyTask
 	memory    []applyTask // of queue as of the last turn
 	scheduled bool
+	turns     func() // turn
 
 	stage        *apply.Stage
 	directory    *apply.Directory
@@ -42,6 +43,7 @@ type applier struct {
 
 func newApplier(g *group) *applier {
 	a := &applier{g: g, machine: newMachine()}
+	a.turns = a.turn
 	a.stage = apply.New(a.mutateMachine())
 	a.directory = a.stage.Directory()
 	return a
@@ -60,7 +62,7 @@ func (a *applier) put(t applyTask) {
 	}
 	a.scheduled = true
 	c := &a.g.w.plan.config
-	a.g.p.after(a.g.w.between(c.applyMin, c.applyMax), a.turn)
+	a.g.p.after(a.g.w.between(c.applyMin, c.applyMax), a.turns)
 }
 
 func (a *applier) turn() {

@@ -92,11 +92,15 @@ func union(a, b []uint64) []uint64 {
 
 // isSame compares configurations, whatever the order of their lists.
 func isSame(a, b *pb.ConfState) bool {
-	return slices.Equal(union(a.GetVoters(), nil), union(b.GetVoters(), nil)) &&
-		slices.Equal(union(a.GetLearners(), nil), union(b.GetLearners(), nil)) &&
-		slices.Equal(union(a.GetVotersOutgoing(), nil), union(b.GetVotersOutgoing(), nil)) &&
-		slices.Equal(union(a.GetLearnersNext(), nil), union(b.GetLearnersNext(), nil)) &&
+	return isSameSet(a.GetVoters(), b.GetVoters()) &&
+		isSameSet(a.GetLearners(), b.GetLearners()) &&
+		isSameSet(a.GetVotersOutgoing(), b.GetVotersOutgoing()) &&
+		isSameSet(a.GetLearnersNext(), b.GetLearnersNext()) &&
 		a.GetAutoLeave() == b.GetAutoLeave()
+}
+
+func isSameSet(a, b []uint64) bool {
+	return slices.Equal(a, b) || slices.Equal(union(a, nil), union(b, nil))
 }
 
 // majority reports whether those that has says yes to are a majority of each half.

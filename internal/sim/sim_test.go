@@ -48,7 +48,7 @@ func (s settings) length() time.Duration { return time.Duration(*s.seconds) * ti
 
 // TestSeeds runs seeds, each with a cluster, a load and faults of its own.
 func TestSeeds(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // little is alive, much is made
+	defer debug.SetGCPercent(debug.SetGCPercent(1600)) // little is alive, much is made
 	var virtual time.Duration
 	var total stats
 	began, elections, committed, events, hash := time.Now(), 0, 0, uint64(0), uint64(0)
