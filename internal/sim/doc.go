@@ -13,5 +13,5 @@
 //
 // -sim.seconds is the virtual length of the phase with faults, -sim.faults the kinds of faults to
 // run with three nodes ("wipe,kill,change"), -sim.traces where the traces of failures go. -sim.brief
-// names violations only.
+// names violations only, -sim.mutant draws the runs that are to catch a source mutant.
 package sim

@@ -11,7 +11,9 @@ import (
 type plan struct {
 	config config
 	length time.Duration // of the safety phase
-	faults []fault
+	// A fault comes 0 to 2 gap behind the one before, and lasts for 0 to 2 lasts.
+	gap, lasts time.Duration
+	faults     []fault
 }
 
 // fault is one entry of the list that a failure report shortens.
@@ -73,6 +75,11 @@ func (k faultKind) String() string {
 // drawPlan draws a plan. Each run has some kinds of faults and not the others, and its own pace. If
 // kinds are given it has these, and three nodes, where each counts most.
 func drawPlan(seed uint64, length time.Duration, only ...faultKind) plan {
+	return drawPlanWith(seed, length, nil, only)
+}
+
+// drawPlanWith is drawPlan with functions that change what was drawn before the faults are.
+func drawPlanWith(seed uint64, length time.Duration, set []func(*plan), only []faultKind) plan {
 	r := newSources(seed).plan
 	p := plan{config: drawConfig(r), length: length}
 	if only != nil {
@@ -96,18 +103,25 @@ func drawPlan(seed uint64, length time.Duration, only ...faultKind) plan {
 	if len(kinds) == 0 {
 		return p
 	}
-	gap := choose[time.Duration](r, 300, 1000, 3000) * time.Millisecond
-	lasts := choose[time.Duration](r, 200, 1000, 4000) * time.Millisecond
-	for at := time.Second; at < length; at += time.Duration(r.Int64N(int64(2 * gap))) {
+	p.gap = choose[time.Duration](r, 300, 1000, 3000) * time.Millisecond
+	p.lasts = choose[time.Duration](r, 200, 1000, 4000) * time.Millisecond
+	for _, change := range set {
+		change(&p)
+	}
+	p.drawFaults(r, kinds)
+	return p
+}
+
+func (p *plan) drawFaults(r *rand.Rand, kinds []faultKind) {
+	for at := time.Second; at < p.length; at += time.Duration(r.Int64N(int64(2 * p.gap))) {
 		f := fault{at: at, kind: kinds[r.IntN(len(kinds))], number: r.Uint64(),
 			node:  uint64(1 + r.IntN(p.config.replicas+p.config.spares)),
-			lasts: time.Duration(r.Int64N(int64(2*lasts)) + 1)}
+			lasts: time.Duration(r.Int64N(int64(2*p.lasts)) + 1)}
 		if f.kind == faultOutage {
 			f.lasts += 5 * time.Second
 		}
 		p.faults = append(p.faults, f)
 	}
-	return p
 }
 
 // inject begins a fault.

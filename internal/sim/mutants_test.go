@@ -157,21 +157,28 @@ func (g *group) mutateReads(rounds []replica.ReadRound) {
 	}
 }
 
-// needs is the kinds of faults without which a mutant does no harm, for those that need rare ones.
-func (m mutant) needs() []faultKind {
+// runs is the shape of the runs that are to catch a mutant.
+func (m mutant) runs() shape {
 	switch m {
+	case forgetTruncation:
+		return under(faultIsolate, faultKill).with(shortElections, load(4, 0, 20), pace(500, 500))
 	case ignoreFence:
-		return []faultKind{faultFlip, faultFlip, faultIsolate, faultOneWay, faultKill}
+		return under(faultFlip, faultFlip, faultIsolate, faultOneWay, faultKill).with(
+			load(4, 20, 100), pace(500, 300))
 	case amnesia:
-		return []faultKind{faultWipe, faultIsolate, faultOneWay, faultKill}
+		return under(faultWipe, faultIsolate, faultOneWay, faultKill)
 	case retryUnknown:
-		return []faultKind{faultIsolate, faultSplit, faultOneWay, faultPause}
+		return under(faultIsolate, faultSplit, faultOneWay, faultPause)
 	case longLease:
-		return []faultKind{faultIsolate, faultOneWay}
+		return under(faultIsolate, faultOneWay).with(shortElections, leased(4, 20), pace(500, 600))
+	case forgetClock:
+		return under(faultJump, faultKill).with(smallSnapshots, load(4, 20, 20), pace(500, 300))
 	case forgetSnapshotReport:
-		return []faultKind{faultOutage, faultKill, faultOneWay, faultKill}
+		// Whoever joins needs a snapshot, and nobody else is elected meanwhile.
+		return under(faultChange, faultIsolate).with(smallSnapshots, cluster(3, 4, 4),
+			longElections, load(2, 20, 100), pace(300, 150))
 	}
-	return nil
+	return shape{}
 }
 
 // lease is that of the plan.
@@ -192,7 +199,7 @@ func TestMutantsAreCaught(t *testing.T) {
 	for m := noMutant + 1; m < mutants; m++ {
 		t.Run(m.String(), func(t *testing.T) {
 			for seed := uint64(1); seed <= catchSeeds; seed++ {
-				p := drawPlan(seed, 20*time.Second, m.needs()...)
+				p := m.runs().draw(seed)
 				r := simulate(t, seed, p, m, nil)
 				if r.violation == nil {
 					continue

@@ -20,9 +20,10 @@ func report(t *testing.T, seed uint64, p plan, m mutant, r result) {
 		fmt.Fprintf(&needed, "\n\t%v", f)
 	}
 	t.Errorf("seed %d: %v\nagain: go test ./internal/sim -run 'TestSeeds$' -sim.seeds=1 -sim.seed=%d "+
-		"-sim.seconds=%d -sim.faults='%s'\n%d of %d faults are needed:%s\nwith these: %v\n"+
+		"-sim.seconds=%d -sim.faults='%s' -sim.mutant='%s'\n%d of %d faults are needed:%s\n"+
+		"with these: %v\n"+
 		"the whole run: %s\nwith these faults: %s", seed, r.violation, seed, *flags.seconds,
-		*flags.faults, len(short.faults), len(p.faults), needed.String(), last.violation,
+		*flags.faults, *flags.mutant, len(short.faults), len(p.faults), needed.String(), last.violation,
 		writeTrace(t, fmt.Sprintf("seed%d.txt", seed), seed, p, m),
 		writeTrace(t, fmt.Sprintf("seed%d-short.txt", seed), seed, short, m))
 }

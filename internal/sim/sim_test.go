@@ -21,6 +21,7 @@ type settings struct {
 	faults  *string
 	brief   *bool
 	first   *bool
+	mutant  *string
 }
 
 var flags = settings{
@@ -31,6 +32,7 @@ var flags = settings{
 		"default is a draw of all for one to seven"),
 	first:  flag.Bool("sim.first", false, "end with the first violation, and only name it"),
 	brief:  flag.Bool("sim.brief", false, "name violations only, do not look for what they need"),
+	mutant: flag.String("sim.mutant", "", "run as for this source mutant, but without it"),
 	traces: flag.String("sim.traces", "", "directory for traces; default is the test's own"),
 }
 
@@ -44,6 +46,20 @@ func (s settings) only() (kinds []faultKind) {
 	return kinds
 }
 
+// plan draws a plan as the flags wish it.
+func (s settings) plan(t *testing.T, seed uint64) plan {
+	if *s.mutant == "" {
+		return drawPlan(seed, s.length(), s.only()...)
+	}
+	for _, m := range sourceMutants {
+		if m.name == *s.mutant {
+			return m.runs.draw(seed)
+		}
+	}
+	t.Fatalf("there is no source mutant %q", *s.mutant)
+	return plan{}
+}
+
 func (s settings) length() time.Duration { return time.Duration(*s.seconds) * time.Second }
 
 // TestSeeds runs seeds, each with a cluster, a load and faults of its own.
@@ -53,7 +69,7 @@ func TestSeeds(t *testing.T) {
 	var total stats
 	began, elections, committed, events, hash := time.Now(), 0, 0, uint64(0), uint64(0)
 	for seed := *flags.seed; seed < *flags.seed+uint64(*flags.seeds); seed++ {
-		p := drawPlan(seed, flags.length(), flags.only()...)
+		p := flags.plan(t, seed)
 		r := simulate(t, seed, p, noMutant, nil)
 		if r.violation != nil {
 			if *flags.first {
