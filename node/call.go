@@ -48,7 +48,22 @@ func newCall(g *Group, payload []byte) *Call {
 	if done == nil {
 		done = make(chan struct{}, 1)
 	}
-	return &Call{group: g, payload: payload, done: done}
+	c, _ := g.node.calls.Get().(*Call)
+	if c == nil {
+		c = new(Call)
+	}
+	c.group, c.payload, c.done = g, payload, done
+	return c
+}
+
+// recycle lets the memory of a call that never left the node serve another one, if it has ended: who
+// ends a call holds it no more. One whose waiter has left is still on its way.
+func (c *Call) recycle() {
+	if c.done == nil {
+		calls := &c.group.node.calls
+		*c = Call{}
+		calls.Put(c)
+	}
 }
 
 // newSystemCall makes a call of a command that is not for the state machine. Such commands may be

@@ -117,7 +117,9 @@ func (g *Group) queue(c *Call) *Call {
 func (g *Group) Propose(ctx context.Context, command []byte) (Result, error) {
 	c := newCall(g, command)
 	c.retry = true
-	return g.run(ctx, c)
+	result, err := g.run(ctx, c)
+	c.recycle()
+	return result, err
 }
 
 // ID returns the id of the group.

@@ -42,6 +42,7 @@ type Node struct {
 	joint     joint
 	relays    *relays
 	signals   sync.Pool // channels of calls that have ended
+	calls     sync.Pool // calls that have ended and that nobody else can have
 	crew      *crew     // runs the apply stages
 	control   *control
 	roster    *roster

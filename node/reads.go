@@ -73,7 +73,9 @@ func (g *Group) Read(ctx context.Context, query []byte, level ReadLevel) (Result
 	if err != nil {
 		return Result{}, err
 	}
-	return g.queueRead(c).Wait(ctx)
+	result, err := g.queueRead(c).Wait(ctx)
+	c.recycle()
+	return result, err
 }
 
 func newRead(g *Group, query []byte, level ReadLevel) *Call {
