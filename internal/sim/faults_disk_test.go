@@ -33,7 +33,7 @@ func (w *world) injectDisk(f fault, h *host, r *rand.Rand) {
 		h.stalledUntil = max(h.stalledUntil, w.now+int64(f.lasts))
 	case faultFull:
 		disk.SetLimit(disk.Used() + r.Int64N(8<<10))
-		w.after(f.lasts, func() { h.disk.SetLimit(0) })
+		w.after(f.lasts, h.giveRoom)
 	case faultIO:
 		ops := choose(r, vfs.OpWrite, vfs.OpSyncData|vfs.OpSync, vfs.OpSyncDir, vfs.OpCreate,
 			vfs.OpRename, vfs.OpPreallocate)
@@ -46,6 +46,14 @@ func (w *world) injectDisk(f fault, h *host, r *rand.Rand) {
 			Do: vfs.SyncFailsOnce()})
 		h.disarm = append(h.disarm, remove)
 		w.after(f.lasts, remove)
+	}
+}
+
+// giveRoom ends that the host's disk is full, also of its own one while it has that of another.
+func (h *host) giveRoom() {
+	h.disk.SetLimit(0)
+	if h.foreign {
+		h.own.SetLimit(0)
 	}
 }
 

@@ -95,7 +95,7 @@ func (w *world) heal(hosts []*host) {
 	for _, h := range hosts {
 		h.pausedUntil, h.stalledUntil, h.crashStart = min(h.pausedUntil, w.now), 0, 0
 		h.deaths = nil
-		h.disk.SetLimit(0)
+		h.giveRoom()
 		h.setClock(1, 0)
 		h.permanent = false
 		h.disarmAll()
