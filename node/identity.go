@@ -40,8 +40,8 @@ func (h handler) PeerRefused(peer uint64, removed bool, text string) {
 		// A group with a leader knows better than a peer that is behind; without one the next
 		// attempt to connect tells the same.
 		n.groups.each(func(g *Group) {
-			if g.begun.Load() && g.lead.Load() == 0 &&
-				isMember(g.apply.directory.Load().State, peer) {
+			d := g.apply.directory.Load()
+			if g.newcomer.Load() || g.begun.Load() && g.lead.Load() == 0 && isMember(d.State, peer) {
 				g.learnGone(text, nil)
 			}
 		})

@@ -1,13 +1,18 @@
 package node_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/connectraft/connect/internal/porttest"
 	"github.com/connectraft/connect/internal/vfs"
 	"github.com/connectraft/connect/node"
+	"github.com/connectraft/connect/transport"
 	"github.com/connectraft/connect/wal"
 )
 
@@ -90,5 +95,73 @@ func TestDamagedNodeWaitsForNoRemovedMember(t *testing.T) {
 	c.ready()
 	if got := c.agree(); got != 3 {
 		t.Errorf("total %d, want 3", got)
+	}
+}
+
+// A node on an empty directory says that nothing has happened, until it hears from anybody that the
+// cluster has begun: then others on empty directories must not take it for a witness.
+func TestNewNodeIsNoWitnessOnceItKnowsBetter(t *testing.T) {
+	n, p := besideFakeLeader(t, func(o *node.Options) {
+		o.Members = append(o.Members, node.Member{ID: 3, Address: porttest.Address(t)})
+	})
+	g, err := n.StartGroup(1, &scripted{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const fetch, entries, askTerm, term = 3, 4, 5, 6
+	send := func(kind transport.Kind, values ...uint64) {
+		var payload []byte
+		for _, v := range values {
+			payload = binary.LittleEndian.AppendUint64(payload, v)
+		}
+		if err := p.Send(1, 1, kind, payload); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(askTerm)
+	if f := p.next(t); f.kind != term || !bytes.Equal(f.payload, make([]byte, 16)) {
+		t.Fatalf("the answer is %v, want that nothing has happened", f)
+	}
+	send(term, 5, 9)
+	send(askTerm)
+	send(fetch, 2, 2)
+	if f := p.next(t); f.kind != entries {
+		t.Errorf("the next answer is %v, want that to the question for entries", f)
+	}
+	const want = "no answer from 3"
+	if err := g.Ready(); err == nil || !strings.Contains(err.Error(), want) ||
+		!strings.Contains(err.Error(), "connect member replace 1=") {
+		t.Errorf("ready: %v, want %q and what to do", err, want)
+	}
+}
+
+// The first members have all lost their directories after the group has moved to others. One that
+// hears from these does not begin anew, nor do those who hear only from it.
+func TestWipedFoundersDoNotBeginAnew(t *testing.T) {
+	c := newTestCluster(t, 3, nil)
+	c.ready()
+	c.add(1, 3)
+	c.change(1, node.Change{Add: []node.Member{c.join(4), c.join(5)}, Remove: []uint64{1, 2}})
+	for id := range uint64(3) {
+		c.stop(id + 1)
+		if err := os.RemoveAll(c.nodeOptions(id + 1).Dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.start(3)
+	c.within("node 3 is refused", func() bool {
+		return errors.Is(c.groups[3].Ready(), node.ErrRefused)
+	})
+	c.start(1)
+	c.start(2)
+	for id := range uint64(2) {
+		c.within("a founder waits for node 3, or is told that it was removed", func() bool {
+			err := c.groups[id+1].Ready()
+			return errors.Is(err, node.ErrRemoved) ||
+				err != nil && strings.Contains(err.Error(), "no answer from 3")
+		})
+	}
+	if got := c.add(4, 1); got != 4 {
+		t.Errorf("total %d, want 4", got)
 	}
 }

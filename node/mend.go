@@ -31,7 +31,8 @@ import (
 // a whole. If it was lost after the others had registered its incarnation they refuse this node,
 // and it stays here until it is replaced. Until then only they can tell. When so many of them are
 // new too that no quorum of this node with others can ever have agreed on anything, the cluster is
-// new. When one of them has begun, the log was lost, and the group starts fenced as above.
+// new. When anybody has begun, a member or not, the log was lost, and the group starts fenced as above.
+// Members that have all lost their directories, and reach nobody who has not, make a new cluster.
 //
 // Which quorums there were, and who must have answered before this node goes on, is told in
 // mendquorum.go. This node asks whom it knows as a member, whom a peer knows as one, and whoever is
@@ -188,15 +189,17 @@ func (m *mender) highestTerm() (uint64, error) {
 	warned := false
 	for tick := 0; ; tick++ {
 		answers := m.answers()
-		highest, begun := g.wal.State().Term, false
+		highest, begun := g.wal.State().Term, m.knowsBegun()
 		for _, p := range answers {
-			highest, begun = max(highest, p.term), begun || !p.isNew()
+			highest = max(highest, p.term)
 		}
 		enough := m.enough(func(id uint64) bool { _, ok := answers[id]; return ok })
 		switch {
 		case m.gone(answers):
 		case enough && g.newcomer.Load() && !begun:
 			return 0, nil
+		case enough && g.newcomer.Load():
+			return max(highest, bootstrapTerm), nil
 		case enough:
 			return highest, nil
 		}
@@ -212,6 +215,21 @@ func (m *mender) highestTerm() (uint64, error) {
 			return 0, err
 		}
 	}
+}
+
+// knowsBegun reports whether somebody has told this node that the cluster has begun: with an answer, or
+// by refusing it, as one who was removed or with another directory.
+func (m *mender) knowsBegun() bool {
+	g := m.group
+	if g.members.gone.Load() != nil || g.node.refusals.why() != "" {
+		return true
+	}
+	for _, p := range m.answers() {
+		if !p.isNew() {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *mender) answers() map[uint64]position {
@@ -337,11 +355,16 @@ func (g *Group) handleMend(from uint64, kind transport.Kind, payload []byte) err
 }
 
 // serveTerm tells a peer how far this replica has come. One that may have forgotten it does not, nor
-// does one whose members are not those that its log ends with: see mendquorum.go.
+// does one whose members are not those that its log ends with: see mendquorum.go. A new one is a
+// witness that nothing has happened until it hears otherwise.
 func (g *Group) serveTerm(from uint64) error {
 	var p position
+	m := g.mender.Load()
 	switch {
 	case g.newcomer.Load():
+		if m == nil || m.knowsBegun() {
+			return nil
+		}
 	case g.begun.Load() && !g.fenced.Load() && g.failed.Load() == nil &&
 		g.members.unsettled.Load() == 0:
 		p = position{g.term.Load(), g.wal.LastIndex(), g.members.conf.Load()}

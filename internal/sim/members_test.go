@@ -239,7 +239,7 @@ const loneRounds = 4 // node/identity.go
 // refusedBy is handler.PeerRefused for a peer that was removed.
 func (p *process) refusedBy(peer uint64) {
 	for _, g := range p.groups {
-		if g.begun && g.lead == 0 && isMember(g.apply.directory.State, peer) {
+		if g.newcomer || g.begun && g.lead == 0 && isMember(g.apply.directory.State, peer) {
 			g.learnGone()
 		}
 	}

@@ -169,21 +169,26 @@ func (m *mender) loop() {
 
 // highestTerm is a turn of mender.highestTerm.
 func (m *mender) highestTerm() (term uint64, ok bool) {
-	highest, begun := m.g.wal.State().Term, false
-	for peer, p := range m.terms {
-		if m.told[peer] {
-			highest, begun = max(highest, p.term), begun || !p.isNew()
-		}
+	highest, begun := m.g.wal.State().Term, m.knowsBegun()
+	for _, p := range m.terms {
+		highest = max(highest, p.term)
 	}
 	enough := m.enough(func(id uint64) bool { return m.told[id] })
 	switch {
 	case m.isGone():
 	case enough && m.g.newcomer && !begun:
 		return 0, true
+	case enough && m.g.newcomer:
+		return max(highest, 1), true
 	case enough:
 		return highest, true
 	}
 	return 0, false
+}
+
+// knowsBegun is mender.knowsBegun.
+func (m *mender) knowsBegun() bool {
+	return m.g.gone || slices.ContainsFunc(m.terms, func(p position) bool { return !p.isNew() })
 }
 
 func (m *mender) ask() {
@@ -294,6 +299,9 @@ func (g *group) serveTerm(from uint64) {
 	var at position
 	switch {
 	case g.newcomer:
+		if g.mender == nil || g.mender.knowsBegun() {
+			return
+		}
 	case g.begun && !g.fenced && g.failed == nil && g.core != nil && g.unsettled == 0:
 		at = position{g.core.Status().Term, g.wal.LastIndex(), g.conf}
 	default:
