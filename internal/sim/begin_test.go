@@ -112,6 +112,29 @@ func (g *group) isNew() bool {
 	return g.wal.LastIndex() == 0 && g.wal.State() == (wal.State{}) && g.wal.Damage() == nil
 }
 
+// wouldBeginAnew reports whether, with this host's disk, so many first members would lack everything after
+// the members have changed that these take each other for a new cluster, while others have the data. An
+// operator must not start them then (docs/operations.md). While the first members are all there are,
+// mayWeaken keeps a quorum of them whole.
+func (h *host) wouldBeginAnew() bool {
+	first := h.w.plan.config.replicas
+	enough := min(first-first/2+1, first) // with meetsQuorums, and this host itself
+	for _, o := range h.w.oracle.groups {
+		empty := 1
+		for _, other := range h.w.hosts {
+			v := other.promised[o.id]
+			if other != h && other.isFirst() && !other.lost &&
+				(v == nil || v.state.Term <= 1 && v.last() <= 1) {
+				empty++
+			}
+		}
+		if h.isFirst() && len(o.configs) > 1 && empty >= enough {
+			return true
+		}
+	}
+	return false
+}
+
 // appendNow is Node.appendNow, at a moment at which nothing is in the Ready channel.
 func (g *group) appendNow(u wal.Update) error {
 	if err := g.p.wal.Append([]wal.Update{u}, true); err != nil {

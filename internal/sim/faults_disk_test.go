@@ -107,6 +107,9 @@ func (h *host) wipe() {
 		h.note("lost")
 		return
 	}
+	if h.wouldBeginAnew() {
+		return
+	}
 	h.weaken()
 	h.disk = vfs.NewMem()
 	h.files.FS = h.disk

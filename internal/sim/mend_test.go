@@ -347,3 +347,43 @@ func fetch(log *wal.Group, first, last uint64) ([]*pb.Entry, error) {
 	}
 	return entries, nil
 }
+
+// giveUpStuck stops a member that waits for answers which never come, to be replaced as its Ready says
+// (docs/operations.md): two that are damaged may wait for each other, and for one that is gone.
+func (w *world) giveUpStuck() {
+	for _, o := range w.oracle.groups {
+		tells := o.tellers()
+		for _, h := range w.hosts {
+			if h.proc != nil && isMember(o.now().state, h.id) && !tells[h.id] && h.mayWeaken() {
+				h.note("stuck", o.id)
+				h.crash(false)
+				h.lost = true
+				return
+			}
+		}
+	}
+}
+
+// tellers are the hosts that tell how far they are, now or when those that tell before them have: a
+// member that is fenced when it has caught up, a mender when it has begun.
+func (o *groupOracle) tellers() map[uint64]bool {
+	tells := map[uint64]bool{}
+	has := func(id uint64) bool { return tells[id] }
+	now := o.now().state
+	for grown := true; grown; {
+		grown = false
+		for _, h := range o.w.hosts {
+			if h.proc == nil || tells[h.id] {
+				continue
+			}
+			g := h.proc.group(o.id)
+			if g.begun && (!g.fenced || isMember(now, h.id)) ||
+				!g.begun && g.mender != nil && (meetsQuorums(g.mender.configurations(), h.id, has) ||
+					!slices.ContainsFunc(othersWhoVote(now, h.id),
+						func(id uint64) bool { return !tells[id] })) {
+				tells[h.id], grown = true, true
+			}
+		}
+	}
+	return tells
+}

@@ -353,6 +353,7 @@ func (g *group) tickTransfer() {
 
 // replaceLost has the members that are lost for good removed, as an operator must.
 func (w *world) replaceLost() {
+	w.giveUpStuck()
 	for _, o := range w.oracle.groups {
 		s := o.now().state
 		if len(s.GetVotersOutgoing()) > 0 {
