@@ -38,8 +38,7 @@ func decodeMessages(payload []byte, limit int64) ([]*raftpb.Message, error) {
 	if !c.take(uint64(count), messageCost) {
 		return nil, c.damaged("%d messages", count)
 	}
-	slots := make([]messageSlot, count)
-	messages := make([]*raftpb.Message, count)
+	slots, messages := makeSlots(int(count))
 	for i := range slots {
 		if err := c.message(&slots[i]); err != nil {
 			return nil, err
@@ -50,6 +49,18 @@ func decodeMessages(payload []byte, limit int64) ([]*raftpb.Message, error) {
 		return nil, c.damaged("%d bytes after the last message", len(payload)-c.at)
 	}
 	return messages, nil
+}
+
+// makeSlots makes room for messages. Most frames have one, which takes a single allocation.
+func makeSlots(count int) ([]messageSlot, []*raftpb.Message) {
+	if count == 1 {
+		one := new(struct {
+			slot    [1]messageSlot
+			message [1]*raftpb.Message
+		})
+		return one.slot[:], one.message[:]
+	}
+	return make([]messageSlot, count), make([]*raftpb.Message, count)
 }
 
 // cursor reads a payload. A read beyond the end sets failed and yields zeros; the caller looks
