@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"bytes"
 	"encoding/binary"
 	"sync/atomic"
 )
@@ -165,11 +166,14 @@ func hashBytes(p []byte) uint64 {
 	return sum | 1 // never zero, which means unknown
 }
 
+// zeros is never written.
+var zeros [chunkBytes]byte
+
 func allZero(p []byte) bool {
-	for _, b := range p {
-		if b != 0 {
+	for ; len(p) > chunkBytes; p = p[chunkBytes:] {
+		if !bytes.Equal(p[:chunkBytes], zeros[:]) {
 			return false
 		}
 	}
-	return true
+	return bytes.Equal(p, zeros[:len(p)])
 }
