@@ -68,7 +68,7 @@ type controlAnswer struct {
 	Code   string      `json:"code,omitempty"`  // of the error, "" = done
 	Error  string      `json:"error,omitempty"` // for people
 	Leader uint64      `json:"leader,omitempty"`
-	Leads  bool        `json:"leads,omitempty"` // the node that answers
+	Leads  bool        `json:"leads,omitempty"` // the node that answers: see Group.look
 	Now    *Membership `json:"now,omitempty"`
 	Since  uint64      `json:"since,omitempty"` // see memberState.since
 	// Unplaced is the members whose address the directory does not have: Now has what the options of

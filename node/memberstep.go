@@ -118,7 +118,9 @@ func (g *Group) await(ctx context.Context, done <-chan error) error {
 	}
 }
 
-// look tells what this node knows of the members, and of how far they are if it leads.
+// look tells what this node knows of the members, and of how far they are if it leads. A leader says
+// that it leads when it has applied an entry of its term: before, it may know less of the members than
+// the one before it has told.
 func (g *Group) look(ctx context.Context) (controlAnswer, error) {
 	type view struct {
 		progress []replica.Progress
@@ -136,7 +138,7 @@ func (g *Group) look(ctx context.Context) (controlAnswer, error) {
 	select {
 	case v := <-seen:
 		now := g.Membership()
-		a := controlAnswer{Leader: v.status.Leader, Now: &now, Leads: v.progress != nil,
+		a := controlAnswer{Leader: v.status.Leader, Now: &now, Leads: v.status.Current,
 			Since: min(g.members.since.Load(), now.Version)}
 		connected := g.node.connected()
 		for _, p := range v.progress {

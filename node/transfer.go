@@ -57,11 +57,11 @@ func (g *Group) leads() bool {
 func (g *Group) Transfer(ctx context.Context, to uint64) error {
 	for {
 		a, leader, err := g.askLeader(ctx, controlRequest{Ask: askLook})
-		if err == nil && a.Leads {
+		if err == nil && a.Leader == leader {
 			switch {
 			case leader == to:
 				return nil
-			case !a.Now.votes(to):
+			case a.Leads && !a.Now.votes(to):
 				return fmt.Errorf("%w: node %d has no vote in group %d: %s", ErrInvalidChange, to,
 					g.id, a.Now)
 			}

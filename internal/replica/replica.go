@@ -326,14 +326,17 @@ type Status struct {
 	Queued    int    // commands not proposed yet
 	Version   uint64 // index of the last change of the membership handed out to be applied
 	Learner   bool   // has no vote
-	Fenced    bool   // neither votes nor campaigns: it has lost a part of its log
-	Fault     error  // why the replica cannot take part, nil when it can
+	// Current: it leads and has applied an entry of its own term, and so whatever was committed before.
+	Current bool
+	Fenced  bool  // neither votes nor campaigns: it has lost a part of its log
+	Fault   error // why the replica cannot take part, nil when it can
 }
 
 // Status returns the state as of the last Ready.
 func (r *Replica) Status() Status {
 	return Status{Role: r.role, Term: r.term, Leader: r.lead, Commit: r.commit, LastIndex: r.last,
 		Queued: len(r.queue), Version: r.members.version,
+		Current: r.role == raft.StateLeader && r.members.applied.term == r.term,
 		Learner: isLearner(r.members.state, r.config.ID), Fenced: r.fence != 0, Fault: r.fault}
 }
 
