@@ -29,7 +29,9 @@ func pace(gap, lasts time.Duration) func(*plan) {
 
 func cluster(replicas, spares, groups int) func(*plan) {
 	return func(p *plan) {
-		p.config.replicas, p.config.spares, p.config.groups = replicas, spares, groups
+		c := &p.config
+		c.replicas, c.spares, c.groups = replicas, spares, groups
+		c.refuses = c.refuses && groups == 1 // as drawn
 	}
 }
 
