@@ -17,6 +17,8 @@ import pb "go.etcd.io/raft/v3/raftpb"
 //     they were surely not applied;
 //   - what a leader sends before it has applied such a change is durable in its own log first. The
 //     first entry of a leader, which a power cut takes back, would be left on the one that left alone.
+//     So is what it sends before the commit of such a change is durable there: a member that lost its
+//     vote and stays as a learner gets entries, and stands for no election either.
 //
 // Where one or two voters stay, nothing is left then that none of them holds: two need each other in any
 // case. Where three or more stay there is one more way: the leader that they elect before any of them
@@ -34,5 +36,6 @@ func (r *Replica) mustBeDurable(m *pb.Message) bool {
 		return true
 	}
 	entries := m.GetEntries()
-	return len(entries) > 0 && entries[len(entries)-1].GetIndex() > r.acks.stable && r.changing()
+	return len(entries) > 0 && entries[len(entries)-1].GetIndex() > r.acks.stable &&
+		(r.changing() || r.acks.stable <= r.members.kept)
 }

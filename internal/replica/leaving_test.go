@@ -159,6 +159,33 @@ func TestRemovedFollowerVotesForWhoStays(t *testing.T) {
 	c.elect1()
 }
 
+// One that has lost its vote and stays as a learner gets what the leader appends behind that. It has
+// none of it before the leader's own log has, and the commit of the change with it.
+func TestDemotedFollowerVotesForWhoKeepsItsVote(t *testing.T) {
+	c, demotion := newPair(t, "l2")
+	c.forgets = func(id uint64, _ *replica.Append) bool { return id == 1 }
+	c.hold = nil
+	must(t, c.cores[1].Step(2, &pb.Message{Type: pb.MsgAppResp.Enum(), From: new(uint64(2)),
+		To: new(uint64(1)), Term: new(c.cores[1].Status().Term), Index: new(demotion)}))
+	c.settle()
+	c.cores[1].Propose(proposals(&command{data: "a"}))
+	c.settle()
+	if len(c.members[2]) != 2 || c.cores[1].Status().LastIndex <= demotion {
+		t.Fatalf("node 2 knows %d changes, node 1 has %+v", len(c.members[2]), c.cores[1].Status())
+	}
+	c.crash1(demotion, demotion)
+	for range 100 {
+		c.cores[1].Tick()
+		c.cores[2].Tick()
+		c.settle()
+		if c.cores[1].Status().Role == raft.StateLeader {
+			return
+		}
+	}
+	t.Errorf("node 1 is never elected: it has %+v, node 2 %+v", c.cores[1].Status(),
+		c.cores[2].Status())
+}
+
 // The first entry of a leader that goes by an old configuration is durable in its own log when it
 // reaches the one that was removed: after a power cut that one must not have it alone.
 func TestFirstEntryOfWhoStaysIsDurable(t *testing.T) {

@@ -67,6 +67,9 @@ type members struct {
 	// looked through at a start, nor when its end is overwritten.
 	logged  uint64
 	applied position
+	// kept is the index of the last entry that was handed to the log before the commit index of the
+	// last change was: when an entry behind it is durable, so is that commit index.
+	kept uint64
 
 	waiting Change // asked for and not proposed
 	ticks   int    // for which it has waited for another one's end

@@ -150,6 +150,7 @@ func sendDurably(late []*pb.Message, out *Ready) {
 // goes by the last change it knows to be committed, and those who were removed since may be gone
 // for good: of two members of which one was removed, the other one could never lead again.
 func (r *Replica) keepCommit(out *Ready) {
+	r.members.kept = r.last
 	if out.Append == nil {
 		out.Append = &Append{}
 	}
