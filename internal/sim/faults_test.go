@@ -13,7 +13,10 @@ type plan struct {
 	length time.Duration // of the safety phase
 	// A fault comes 0 to 2 gap behind the one before, and lasts for 0 to 2 lasts.
 	gap, lasts time.Duration
-	faults     []fault
+	// If soon is not 0, faults come in the order of their kinds, each so soon behind the one before
+	// (0 to 2 soon), and gap stands between the last kind and the first.
+	soon   time.Duration
+	faults []fault
 }
 
 // fault is one entry of the list that a failure report shortens.
@@ -113,14 +116,22 @@ func drawPlanWith(seed uint64, length time.Duration, set []func(*plan), only []f
 }
 
 func (p *plan) drawFaults(r *rand.Rand, kinds []faultKind) {
-	for at := time.Second; at < p.length; at += time.Duration(r.Int64N(int64(2 * p.gap))) {
+	for at := time.Second; at < p.length; {
 		f := fault{at: at, kind: kinds[r.IntN(len(kinds))], number: r.Uint64(),
 			node:  uint64(1 + r.IntN(p.config.replicas+p.config.spares)),
 			lasts: time.Duration(r.Int64N(int64(2*p.lasts)) + 1)}
+		gap := p.gap
+		if turn := len(p.faults) % len(kinds); p.soon != 0 {
+			f.kind = kinds[turn]
+			if turn < len(kinds)-1 {
+				gap = p.soon
+			}
+		}
 		if f.kind == faultOutage {
 			f.lasts += 5 * time.Second
 		}
 		p.faults = append(p.faults, f)
+		at += time.Duration(r.Int64N(int64(2 * gap)))
 	}
 }
 

@@ -176,7 +176,7 @@ func (m mutant) runs() shape {
 	case forgetSnapshotReport:
 		// Whoever joins needs a snapshot, and nobody else is elected meanwhile.
 		return under(faultChange, faultIsolate).with(smallSnapshots, cluster(3, 4, 4),
-			longElections, load(2, 20, 100), pace(300, 150))
+			elections(200, 10), load(2, 20, 100), pace(300, 150))
 	}
 	return shape{}
 }

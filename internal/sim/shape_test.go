@@ -4,7 +4,7 @@ import "time"
 
 // shape is what the runs that are to catch a mutant have in the place of what their seeds draw: the
 // faults without which it does no harm, and a cluster in which it soon does some. Everything else is
-// drawn, and the invariants are the same. One seed in ten or more should catch it, so that it is still
+// drawn, and the invariants are the same. One seed in twenty or more should catch it, so that it is still
 // caught when something shifts the draws.
 type shape struct {
 	faults []faultKind   // each as often as the others; nil = drawn
@@ -52,18 +52,29 @@ func leased(clients int, think time.Duration) func(*plan) {
 	}
 }
 
-func shortElections(p *plan) { p.config.tick, p.config.electionTicks = 50*time.Millisecond, 5 }
-
-func longElections(p *plan) {
-	p.config.tick, p.config.electionTicks, p.config.heartbeatTicks = 200*time.Millisecond, 10, 1
+// bursts has the faults come in the order in which they are named, each about so many milliseconds
+// behind the one before; the gap of the pace is behind the last one.
+func bursts(soon time.Duration) func(*plan) {
+	return func(p *plan) { p.soon = soon * time.Millisecond }
 }
+
+// elections says how long a tick is, in milliseconds, and how many make an election timeout.
+func elections(tick time.Duration, ticks int) func(*plan) {
+	return func(p *plan) { p.config.tick, p.config.electionTicks = tick*time.Millisecond, ticks }
+}
+
+func shortElections(p *plan) { elections(50, 5)(p) }
 
 // smallSnapshots has logs be cut off soon.
 func smallSnapshots(p *plan) { p.config.snapshotEntries = 10 }
 
-// slowDisks has syncs take long, a command at a time.
-func slowDisks(p *plan) {
-	p.config.diskMin, p.config.diskMax = 20*time.Millisecond, 60*time.Millisecond
+// slowDisks has a sync take so many milliseconds, and take all along that waits.
+func slowDisks(least, most time.Duration) func(*plan) {
+	return func(p *plan) {
+		c := &p.config
+		c.diskMin, c.diskMax = least*time.Millisecond, most*time.Millisecond
+		c.readyQuota, c.readiesAtOnce = 64, 512
+	}
 }
 
 func fastDisks(p *plan) {

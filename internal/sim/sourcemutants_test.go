@@ -53,7 +53,7 @@ var sourceMutants = []sourceMutant{
 		under(faultIsolate).with(shortElections, leased(4, 20), pace(500, 600))},
 	{"only voter answers learners before it knows", []edit{
 		{"internal/replica/replica.go", " || r.asksTooEarly(m)", ""}},
-		under(faultChange, faultCrashAll).with(shortElections, cluster(1, 2, 4), slowDisks,
+		under(faultChange, faultCrashAll).with(shortElections, cluster(1, 2, 4), slowDisks(20, 60),
 			load(8, 80, 20), pace(500, 100))},
 	{"change of members applied before it is committed", []edit{
 		{"internal/replica/ready.go", "	r.members.noteChanges(a.Entries)\n",
@@ -118,11 +118,17 @@ var sourceMutants = []sourceMutant{
 	{"removed node is needed and does not vote", []edit{
 		{"internal/replica/ready.go", "		r.keepCommit(out)\n", ""},
 		{"internal/replica/replica.go", "		r.silence--\n", ""}},
-		under(faultChange, faultKill).with(shortElections, cluster(2, 4, 4), load(1, 20, 2000),
-			pace(700, 200))},
+		under(faultChange, faultChange, faultChange, faultKill).with(shortElections,
+			cluster(2, 2, 4), load(1, 20, 2000), pace(1000, 100), bursts(50))},
 	{"votes asked for before the own one is durable", []edit{
 		{"internal/replica/leaving.go", "	if m.GetType() == pb.MsgVote {\n		return true\n	}\n", ""}},
 		under(faultKill).with(load(1, 20, 200))},
+	{"commands behind a change that is not applied", []edit{
+		{"internal/replica/ready.go", " &&\n			len(r.fresh) == 0 && !r.changing()", ""},
+		{"internal/replica/leaving.go", "return len(entries) > 0 &&", "return false &&"}},
+		under(faultChange, faultChange, faultChange, faultChange, faultChange, faultPower).with(
+			elections(100, 10), cluster(2, 1, 4), fastDisks, slowDisks(50, 150), patient,
+			load(8, 0, 20), pace(1000, 100), bursts(60))},
 	{"answer to a poll told to raft", []edit{
 		{"internal/replica/poll.go", "	m.Context = nil\n", ""}},
 		under(faultChange).with(shortElections, load(4, 50, 20), pace(300, 300))},
