@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"testing"
 
 	"github.com/connectraft/connect/node"
 )
@@ -71,4 +73,24 @@ func (c *testCluster) flip(id uint64, text string) {
 		return
 	}
 	c.t.Fatalf("%q is in none of %v", text, files)
+}
+
+// A group whose log begins behind a snapshot says what is missing when the snapshots are gone.
+func TestMissingSnapshotsAreTold(t *testing.T) {
+	c := newTestCluster(t, 1, func(o *node.Options) { o.SnapshotEntries = 5 })
+	c.ready()
+	c.within("the log begins behind a snapshot", func() bool {
+		c.add(1, 1)
+		return c.groups[1].Status().FirstIndex > 2
+	})
+	c.stop(1)
+	if err := os.RemoveAll(filepath.Join(c.dir, "1", "snap")); err != nil {
+		t.Fatal(err)
+	}
+	n := c.open(1)
+	_, err := n.StartGroup(1, &sum{})
+	const want = "no usable snapshot reaches it: there is none"
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("started with %v, want an error with %q", err, want)
+	}
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -406,7 +407,7 @@ func (g *Group) recover() error {
 	}
 	if mark.Index > 1 {
 		return fmt.Errorf("the log begins at index %d and no usable snapshot reaches it: %w",
-			mark.Index+1, errors.Join(damaged...))
+			mark.Index+1, cmp.Or(errors.Join(damaged...), errors.New("there is none")))
 	}
 	first := mark.ConfState
 	switch {
