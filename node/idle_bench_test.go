@@ -1,3 +1,7 @@
+// The processor time that a benchmark takes is asked of the system.
+
+//go:build unix
+
 package node_test
 
 import (
@@ -56,15 +60,6 @@ func BenchmarkIdleGroups(b *testing.B) {
 	b.ReportMetric(100*float64(cpu)/float64(took), "%cpu")
 	b.ReportMetric(perReplica, "B/replica")
 	b.ReportMetric(float64(m1.Mallocs-m0.Mallocs)/ticks/float64(3*groups), "allocs/replica-tick")
-}
-
-func resting(groups []*node.Group) bool {
-	for _, g := range groups {
-		if !g.Status().Resting {
-			return false
-		}
-	}
-	return true
 }
 
 // memory is the live heap and the stacks.

@@ -235,3 +235,12 @@ func (c *linkedCluster) addOnce(g *node.Group) uint64 {
 		}
 	}
 }
+
+func resting(groups []*node.Group) bool {
+	for _, g := range groups {
+		if !g.Status().Resting {
+			return false
+		}
+	}
+	return true
+}
