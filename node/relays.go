@@ -120,22 +120,22 @@ func (r *relays) forward(g *Group, leader uint64, proposals []replica.Proposal) 
 // send forwards calls in one frame. It reports false when they were surely not sent and are still
 // the caller's.
 func (r *relays) send(g *Group, leader uint64, calls []*Call, size int) bool {
-	r.mu.Lock()
-	r.mu.next++
-	id := r.mu.next
-	r.mu.out[id] = forwarded{leader, g, calls, time.Now()}
-	r.mu.Unlock()
-
-	payload := make([]byte, 0, 8+binary.MaxVarintLen32+size)
-	payload = binary.LittleEndian.AppendUint64(payload, id)
+	payload := make([]byte, 8, 8+binary.MaxVarintLen32+size)
 	payload = binary.AppendUvarint(payload, uint64(len(calls)))
 	for _, c := range calls {
 		payload = replica.AppendCommand(payload, c.Command())
 	}
+	r.mu.Lock()
+	r.mu.next++
+	id := r.mu.next
+	// From here on the loss of the peer may end the calls, whose memory then serves others.
+	r.mu.out[id] = forwarded{leader, g, calls, time.Now()}
+	r.mu.Unlock()
+
+	binary.LittleEndian.PutUint64(payload, id)
 	if err := r.node.transport.Send(leader, g.id, kindForward, payload); err == nil {
 		return true
 	}
-	// The loss of the peer may have ended the calls already.
 	_, mine := r.take(id)
 	return !mine
 }
