@@ -11,7 +11,8 @@ import (
 
 // Errors of a transfer of the leadership.
 var (
-	// ErrTransferPending: another transfer is under way, or its end was not handed out yet.
+	// ErrTransferPending: another transfer is under way, or its end was not handed out yet; or a new
+	// leader has not applied an entry of its term, and does not know yet that the target has a vote.
 	ErrTransferPending = errors.New("replica: a transfer of the leadership is under way")
 	// ErrTransferTarget: the target has no vote, or leads already.
 	ErrTransferTarget = errors.New("replica: the leadership cannot be transferred there")
@@ -41,7 +42,11 @@ func (r *Replica) Transfer(to uint64) error {
 	if r.transfer.to != raft.None || status.LeadTransferee != raft.None || r.out.Transferred != nil {
 		return ErrTransferPending
 	}
-	if !slices.Contains(r.members.state.GetVoters(), to) || to == r.config.ID {
+	votes := slices.Contains(r.members.state.GetVoters(), to)
+	if !votes && r.members.applied.term != status.GetTerm() {
+		return ErrTransferPending
+	}
+	if !votes || to == r.config.ID {
 		return fmt.Errorf("%w: node %d", ErrTransferTarget, to)
 	}
 	r.transfer = transfer{to: to}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 
+	pb "go.etcd.io/raft/v3/raftpb"
+
 	"github.com/connectraft/connect/internal/replica"
 )
 
@@ -76,5 +78,22 @@ func TestTransferWaitsForTheEndOfAnother(t *testing.T) {
 	c.settle()
 	if len(c.transferred) != 2 || c.transferred[1] != (replica.TransferEnd{To: 2}) {
 		t.Errorf("transfers: %v", c.transferred)
+	}
+}
+
+// A new leader may not know yet who has a vote: what the one before it has told may be in its log and
+// not applied. It refuses nobody for that.
+func TestNewLeaderDoesNotKnowWhoHasAVote(t *testing.T) {
+	c := newCluster(t)
+	c.hold = func(m *pb.Message) bool { return m.GetType() == pb.MsgAppResp }
+	c.elect(1)
+	if err := c.cores[1].Transfer(4); !errors.Is(err, replica.ErrTransferPending) {
+		t.Errorf("before an entry of its term is applied: %v", err)
+	}
+	c.hold = nil
+	c.tick()
+	c.tick()
+	if err := c.cores[1].Transfer(4); !errors.Is(err, replica.ErrTransferTarget) {
+		t.Errorf("behind it: %v", err)
 	}
 }
