@@ -33,13 +33,14 @@ func (a *acks) applies(entries []*pb.Entry) {
 	}
 }
 
-// note takes an acknowledgement in a term. Raft ignores that of an append of a term before: its entries
-// may have been overwritten since.
-func (a *acks) note(m *pb.Message, term uint64) {
+// note takes an acknowledgement in a term, when the log ends at last. Raft ignores that of an append of
+// a term before: its entries may have been overwritten since. So may those of an append in this term,
+// which names the end that the log had then: what comes to places behind last is not durable.
+func (a *acks) note(m *pb.Message, term, last uint64) {
 	switch m.GetType() {
 	case pb.MsgStorageAppendResp:
 		if m.GetTerm() == term {
-			a.stable = max(a.stable, m.GetIndex())
+			a.stable = max(a.stable, min(m.GetIndex(), last))
 		}
 	case pb.MsgStorageApplyResp:
 		for _, e := range m.GetEntries() {

@@ -284,3 +284,58 @@ func TestCommandsWaitForTheEndOfAJointConfiguration(t *testing.T) {
 			c.cores[1].Members(), s.Version)
 	}
 }
+
+// An append of an old leader's entries that becomes durable behind the one that cuts them off says
+// nothing about entries that come to their places: those of a leader with a change that it has not
+// applied do not leave before they are durable.
+func TestEntriesThatWereCutOffAreNotDurable(t *testing.T) {
+	c := newCluster(t)
+	n3 := c.cores[3]
+	entry := func(index, term uint64, kind pb.EntryType) *pb.Entry {
+		return &pb.Entry{Index: new(index), Term: new(term), Type: &kind}
+	}
+	var appends []*replica.Append
+	step := func(from, term uint64, entries ...*pb.Entry) {
+		t.Helper()
+		must(t, n3.Step(from, &pb.Message{Type: pb.MsgApp.Enum(), From: new(from), To: new(uint64(3)),
+			Term: new(term), Index: new(uint64(1)), LogTerm: new(uint64(1)), Entries: entries}))
+		for n3.HasReady() {
+			if a := n3.Ready(1, 1).Append; a != nil {
+				appends = append(appends, a)
+			}
+		}
+	}
+	step(1, 2, entry(2, 2, pb.EntryNormal), entry(3, 2, pb.EntryNormal), entry(4, 2, pb.EntryNormal))
+	step(2, 3)
+	step(2, 3, entry(2, 3, pb.EntryConfChangeV2))
+	for _, a := range appends {
+		c.carry(3, replica.Ready{Append: a})
+	}
+	if got := n3.Status(); got.LastIndex != 2 || got.Commit != 1 || len(appends) != 3 {
+		t.Fatalf("node 3 has %+v with %d appends, want the change at 2, not committed, with 3", got,
+			len(appends))
+	}
+	c.network = nil
+	c.forgets = func(_ uint64, a *replica.Append) bool { return len(a.Entries) > 0 && c.leads(3) }
+	var early []*pb.Message
+	c.hold = func(m *pb.Message) bool {
+		if m.GetFrom() == 3 && len(m.GetEntries()) > 0 {
+			early = append(early, m)
+		}
+		return false
+	}
+	for range 100 {
+		for _, core := range c.cores {
+			core.Tick()
+		}
+		c.settle()
+		if c.leads(3) {
+			break
+		}
+	}
+	if !c.leads(3) || len(early) != 0 {
+		t.Errorf("node 3 has %+v; messages with entries that are not durable: %v", n3.Status(), early)
+	}
+}
+
+func (c *cluster) leads(id uint64) bool { return c.cores[id].Status().Role == raft.StateLeader }

@@ -244,7 +244,7 @@ func (r *Replica) Ack(m *pb.Message) {
 	// Responses come from the replica's own Ready: raft ignores the outdated ones by itself, and
 	// a response to a peer that has left the group since is of no use to anybody.
 	_ = r.rn.Step(m)
-	r.acks.note(m, r.rn.BasicStatus().GetTerm())
+	r.acks.note(m, r.rn.BasicStatus().GetTerm(), r.last)
 	r.stalled = false
 	if done := m.GetEntries(); m.GetType() == pb.MsgStorageApplyResp && len(done) > 0 {
 		e := done[len(done)-1]
