@@ -29,9 +29,11 @@ import (
 //
 // An empty log of one of the first members is either that of a new cluster or one that was lost as
 // a whole. If it was lost after the others had registered its incarnation they refuse this node,
-// and it stays here until it is replaced. Until then only they can tell. When so many of them are
-// new too that no quorum of this node with others can ever have agreed on anything, the cluster is
-// new. When anybody has begun, a member or not, the log was lost, and the group starts fenced as above.
+// and it stays here until it is replaced. Until then only they can tell, and only those who have begun:
+// another one that is empty too may have been lost with it, after the two had agreed with a third one.
+// So the cluster is new when all other first members say that nothing has happened, or when so many say
+// so that have begun that no quorum of this node with others can have agreed on anything. When
+// anybody has seen a term, a member or not, the log was lost, and the group starts fenced as above.
 // Members that have all lost their directories, and reach nobody who has not, make a new cluster.
 //
 // Which quorums there were, and who must have answered before this node goes on, is told in
@@ -83,6 +85,9 @@ type position struct {
 
 // isNew reports that nothing has happened at the peer yet, not even an election.
 func (p position) isNew() bool { return p.term <= 1 && p.last <= 1 }
+
+// hasBegun reports whether the peer remembers what it did. One that has not begun may have lost it.
+func (p position) hasBegun() bool { return p.term >= bootstrapTerm }
 
 func newMender(g *Group) *mender {
 	m := &mender{group: g, wake: make(chan struct{}, 1)}
@@ -193,10 +198,10 @@ func (m *mender) highestTerm() (uint64, error) {
 		for _, p := range answers {
 			highest = max(highest, p.term)
 		}
-		enough := m.enough(func(id uint64) bool { _, ok := answers[id]; return ok })
+		enough := m.enough(func(id uint64) bool { return answers[id].hasBegun() })
 		switch {
 		case m.gone(answers):
-		case enough && g.newcomer.Load() && !begun:
+		case g.newcomer.Load() && !begun && (enough || len(m.missing()) == 0):
 			return 0, nil
 		case enough && g.newcomer.Load():
 			return max(highest, bootstrapTerm), nil

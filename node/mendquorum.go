@@ -18,7 +18,8 @@ import (
 // or may have committed something with X's help, because only what a leader of a later term has
 // committed lifts it: that leader was elected without X. X takes part in nothing while it asks, and
 // each answer has the highest term that the peer knew after X's loss. So it is enough when each quorum
-// that X was part of has another member among those who have answered.
+// that X was part of has another member among those who have answered, and remember: the answer of a first
+// member that has not begun counts for nothing here (position.hasBegun).
 //
 // A quorum belongs to a configuration: C0, C1, … of the group, each made by an entry that is committed
 // under the one before it. A peer answers only when it has made every change in its log, committed or
@@ -118,16 +119,18 @@ func (m *mender) configurations() []*pb.ConfState {
 	return list
 }
 
-// missing returns the voters, of all configurations that are known, that have told nothing.
+// missing returns the voters, of all configurations that are known, that have told nothing. To one that
+// knows that the cluster has begun those tell nothing who have not begun.
 func (m *mender) missing() (list []uint64) {
 	told := m.answers()
+	asksIfNew := m.group.newcomer.Load() && !m.knowsBegun()
 	for _, c := range m.configurations() {
 		list = append(list, othersWhoVote(c, m.group.node.options.ID)...)
 	}
 	slices.Sort(list)
 	return slices.DeleteFunc(slices.Compact(list), func(id uint64) bool {
-		_, ok := told[id]
-		return ok
+		p, ok := told[id]
+		return ok && (asksIfNew || p.hasBegun())
 	})
 }
 

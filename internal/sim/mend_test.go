@@ -47,6 +47,8 @@ type position struct {
 
 func (p position) isNew() bool { return p.term <= 1 && p.last <= 1 }
 
+func (p position) hasBegun() bool { return p.term >= 1 }
+
 // run is mender.run: it goes on with the next hole, with the terms, or to the group's beginning.
 func (m *mender) run() {
 	if m.g.newcomer {
@@ -173,10 +175,10 @@ func (m *mender) highestTerm() (term uint64, ok bool) {
 	for _, p := range m.terms {
 		highest = max(highest, p.term)
 	}
-	enough := m.enough(func(id uint64) bool { return m.told[id] })
+	enough := m.enough(func(id uint64) bool { return m.terms[id].hasBegun() })
 	switch {
 	case m.isGone():
-	case enough && m.g.newcomer && !begun:
+	case m.g.newcomer && !begun && (enough || m.allAnswered()):
 		return 0, true
 	case enough && m.g.newcomer:
 		return max(highest, 1), true
@@ -184,6 +186,13 @@ func (m *mender) highestTerm() (term uint64, ok bool) {
 		return highest, true
 	}
 	return 0, false
+}
+
+// allAnswered is len(mender.missing()) == 0 of one that asks whether the cluster is new.
+func (m *mender) allAnswered() bool {
+	return !slices.ContainsFunc(m.configurations(), func(c *pb.ConfState) bool {
+		return slices.ContainsFunc(othersWhoVote(c, m.g.p.h.id), func(id uint64) bool { return !m.told[id] })
+	})
 }
 
 // knowsBegun is mender.knowsBegun.
