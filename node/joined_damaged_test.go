@@ -170,3 +170,22 @@ func TestWipedFoundersDoNotBeginAnew(t *testing.T) {
 		t.Errorf("total %d, want 4", got)
 	}
 }
+
+// Four of five first members with empty logs prove nothing to each other: any two of them may have lost
+// theirs after they had elected a leader together with the fifth. The cluster begins when it answers.
+func TestEmptyLogsAreNoWitnessesForEachOther(t *testing.T) {
+	c := newTestCluster(t, 4, func(o *node.Options) {
+		o.Members = append(o.Members, node.Member{ID: 5, Address: porttest.Address(t)})
+	})
+	for id, g := range c.groups {
+		c.within("all but node 5 have answered", func() bool {
+			err := g.Ready()
+			if err == nil || errors.Is(err, node.ErrNoLeader) {
+				t.Fatalf("node %d has begun: %v", id, err)
+			}
+			return strings.Contains(err.Error(), "no answer from 5;")
+		})
+	}
+	c.start(5)
+	c.ready()
+}
