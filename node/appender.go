@@ -148,9 +148,14 @@ func (a *appender) append(updates []wal.Update, needSync bool) error {
 	}
 }
 
+// maintain does the upkeep. Who asked for it hears of an error, and may only end a group with it; a log
+// that was poisoned is that of all groups, also when none of them ever appends again.
 func (a *appender) maintain() {
 	for _, work := range a.upkeep.take() {
 		work()
+	}
+	if err := a.node.wal.Err(); err != nil {
+		a.node.fail(err)
 	}
 }
 
