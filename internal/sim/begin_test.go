@@ -10,6 +10,7 @@ import (
 
 	"github.com/connectraft/connect/internal/apply"
 	"github.com/connectraft/connect/internal/replica"
+	"github.com/connectraft/connect/internal/vfs"
 	"github.com/connectraft/connect/wal"
 )
 
@@ -39,7 +40,7 @@ func (g *group) begin(fence uint64) error {
 	if err := g.bootstrap(); err != nil {
 		return err
 	}
-	if err := g.recover(); err != nil && g.p.h.refusesNext(err) {
+	if err := g.recover(); err != nil && (isOfDisk(err) || g.p.h.refusesNext(err)) {
 		return err
 	} else if err != nil {
 		g.w.violated("recovery", "group %d on node %d: %v", g.id, g.p.h.id, err)
@@ -94,6 +95,13 @@ func (g *group) begin(fence uint64) error {
 }
 
 const appendsAhead = 1 // node/node.go
+
+// isOfDisk reports whether the log could not write, for a fault of the disk. Recovery writes when it has
+// the log begin behind a snapshot that outlives it, and the process ends then as with any other write.
+func isOfDisk(err error) bool {
+	return errors.Is(err, wal.ErrDiskFull) || errors.Is(err, wal.ErrPoisoned) &&
+		(errors.Is(err, vfs.ErrIO) || errors.Is(err, vfs.ErrNoSpace))
+}
 
 // bootstrap is Group.bootstrap.
 func (g *group) bootstrap() error {
