@@ -29,13 +29,28 @@ func (w *world) liveness() {
 		clear(w.net.clog[i])
 	}
 	w.stopClients()
-	w.await("convergence", w.hosts, func() string {
+	w.awaitConvergence()
+}
+
+// awaitConvergence waits until all are idle and equal. The operator replaces members that can never
+// come back. One that waits for somebody who was removed, and who may yet learn of it and tell how
+// far it was, gets its time before it is replaced too.
+func (w *world) awaitConvergence() {
+	done := func() string {
 		w.replaceLost()
 		if why := w.idle(); why != "" {
 			return why
 		}
 		return w.equal()
-	})
+	}
+	why := w.wait(w.hosts, done)
+	if why != "" {
+		w.impatient = true
+		if w.giveUpStuck() {
+			why = w.wait(w.hosts, done)
+		}
+	}
+	w.late("convergence", why)
 }
 
 func (w *world) stopClients() {
@@ -137,11 +152,6 @@ func (h *host) disarmAll() {
 		remove()
 	}
 	h.disarm = nil
-}
-
-// await runs until done is content, and fails when it is not in time.
-func (w *world) await(what string, hosts []*host, done func() string) {
-	w.late(what, w.wait(hosts, done))
 }
 
 // late fails when why is not empty.

@@ -358,8 +358,9 @@ func fetch(log *wal.Group, first, last uint64) ([]*pb.Entry, error) {
 }
 
 // giveUpStuck stops a member that waits for answers which never come, to be replaced as its Ready says
-// (docs/operations.md): two that are damaged may wait for each other, and for one that is gone.
-func (w *world) giveUpStuck() {
+// (docs/operations.md): two that are damaged may wait for each other, and for one that is gone. It
+// reports whether there was one.
+func (w *world) giveUpStuck() bool {
 	for _, o := range w.oracle.groups {
 		tells := o.tellers()
 		for _, h := range w.hosts {
@@ -367,10 +368,11 @@ func (w *world) giveUpStuck() {
 				h.note("stuck", o.id)
 				h.crash(false)
 				h.lost = true
-				return
+				return true
 			}
 		}
 	}
+	return false
 }
 
 // tellers are the hosts that tell how far they are, now or when those that tell before them have: a
@@ -386,6 +388,9 @@ func (o *groupOracle) tellers() map[uint64]bool {
 				continue
 			}
 			g := h.proc.group(o.id)
+			if o.w.impatient && g.begun && g.unsettled != 0 && !isMember(now, h.id) {
+				continue // it was removed, and hears from nobody
+			}
 			if g.begun && (!g.fenced || isMember(now, h.id)) ||
 				!g.begun && g.mender != nil && (meetsQuorums(g.mender.configurations(), h.id, has) ||
 					!slices.ContainsFunc(othersWhoVote(now, h.id),

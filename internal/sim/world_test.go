@@ -24,6 +24,7 @@ type world struct {
 	quietUntil int64     // clients do nothing before
 	readsGoOn  bool      // but read
 	healed     bool      // the faults are over
+	impatient  bool      // the operator waits for nobody any more who was removed
 	stats      stats
 }
 
