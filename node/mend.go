@@ -146,7 +146,7 @@ func (m *mender) fill(damage *wal.DamageError) (bool, error) {
 	question := binary.LittleEndian.AppendUint64(nil, damage.FirstIndex)
 	question = binary.LittleEndian.AppendUint64(question, damage.Resume)
 	cannot := map[uint64]bool{}
-	for tick := 0; !m.enough(func(id uint64) bool { return cannot[id] }); tick++ {
+	for tick := 0; !m.enough(m.answers(), func(id uint64) bool { return cannot[id] }); tick++ {
 		m.ask(tick, kindFetch, question, func(peer uint64) bool { return cannot[peer] })
 		m.ask(tick, kindAskTerm, nil, nobody) // for the members
 		m.tellMissing(tick)
@@ -194,19 +194,9 @@ func (m *mender) highestTerm() (uint64, error) {
 	warned := false
 	for tick := 0; ; tick++ {
 		answers := m.answers()
-		highest, begun := g.wal.State().Term, m.knowsBegun()
-		for _, p := range answers {
-			highest = max(highest, p.term)
-		}
-		enough := m.enough(func(id uint64) bool { return answers[id].hasBegun() })
-		switch {
-		case m.gone(answers):
-		case g.newcomer.Load() && !begun && (enough || len(m.missing()) == 0):
-			return 0, nil
-		case enough && g.newcomer.Load():
-			return max(highest, bootstrapTerm), nil
-		case enough:
-			return highest, nil
+		begun := m.knowsBegun(answers)
+		if fence, ok := m.verdict(answers, begun); ok {
+			return fence, nil
 		}
 		if begun && g.newcomer.Load() && !warned {
 			warned = true
@@ -222,14 +212,36 @@ func (m *mender) highestTerm() (uint64, error) {
 	}
 }
 
+// verdict returns the term above which the group starts fenced, 0 when it is new everywhere, or false
+// when these answers do not tell. It goes by nothing that comes in meanwhile: one that has seen a term
+// must not complete a number of answers of which none had.
+func (m *mender) verdict(answers map[uint64]position, begun bool) (fence uint64, ok bool) {
+	g := m.group
+	highest := g.wal.State().Term
+	for _, p := range answers {
+		highest = max(highest, p.term)
+	}
+	enough := m.enough(answers, func(id uint64) bool { return answers[id].hasBegun() })
+	switch {
+	case m.gone(answers):
+	case g.newcomer.Load() && !begun && (enough || len(m.missing(answers, begun)) == 0):
+		return 0, true
+	case enough && g.newcomer.Load():
+		return max(highest, bootstrapTerm), true
+	case enough:
+		return highest, true
+	}
+	return 0, false
+}
+
 // knowsBegun reports whether somebody has told this node that the cluster has begun: with an answer, or
 // by refusing it, as one who was removed or with another directory.
-func (m *mender) knowsBegun() bool {
+func (m *mender) knowsBegun(answers map[uint64]position) bool {
 	g := m.group
 	if g.members.gone.Load() != nil || g.node.refusals.why() != "" {
 		return true
 	}
-	for _, p := range m.answers() {
+	for _, p := range answers {
 		if !p.isNew() {
 			return true
 		}
@@ -270,7 +282,7 @@ func (m *mender) ask(tick int, kind transport.Kind, question []byte, done func(u
 		return
 	}
 	peers := n.transport.Peers()
-	for _, c := range m.configurations() {
+	for _, c := range m.configurations(m.answers()) {
 		peers = append(peers, allIDs(c)...)
 	}
 	slices.Sort(peers)
@@ -367,7 +379,7 @@ func (g *Group) serveTerm(from uint64) error {
 	m := g.mender.Load()
 	switch {
 	case g.newcomer.Load():
-		if m == nil || m.knowsBegun() {
+		if m == nil || m.knowsBegun(m.answers()) {
 			return nil
 		}
 	case g.begun.Load() && !g.fenced.Load() && g.failed.Load() == nil &&

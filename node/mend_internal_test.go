@@ -125,3 +125,21 @@ func TestChangesInTheLogAreUnsettled(t *testing.T) {
 		}
 	}
 }
+
+// An answer that comes in while a node decides does not count for that decision: it may be the last one
+// that was missing, and tell that the cluster has begun.
+func TestAnswerThatComesInMeanwhileIsNotCounted(t *testing.T) {
+	n := openAlone(t)
+	n.options.Members = append(n.options.Members, Member{ID: 2}, Member{ID: 3})
+	g := n.newGroup(1, blank{})
+	g.newcomer.Store(true)
+	m := newMender(g)
+	early := map[uint64]position{2: {term: 1, last: 1}}
+	m.mu.terms = map[uint64]position{2: early[2], 3: {term: 5, last: 9}}
+	if fence, ok := m.verdict(early, m.knowsBegun(early)); ok {
+		t.Errorf("starts behind term %d on the answer of node 2 alone", fence)
+	}
+	if fence, ok := m.verdict(m.answers(), m.knowsBegun(m.answers())); !ok || fence != 5 {
+		t.Errorf("starts (%v) behind term %d, want behind term 5", ok, fence)
+	}
+}

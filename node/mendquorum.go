@@ -50,15 +50,15 @@ import (
 // its configuration, who deny it. A group of one voter cannot be told by anybody.
 
 // enough reports whether those that has says yes to are so many that the group may go on.
-func (m *mender) enough(has func(peer uint64) bool) bool {
-	self, told := m.group.node.options.ID, m.answers()
+func (m *mender) enough(told map[uint64]position, has func(peer uint64) bool) bool {
+	self := m.group.node.options.ID
 	for _, p := range told {
 		if allTell(told, p.members, self) && !slices.ContainsFunc(othersWhoVote(p.members, self),
 			func(id uint64) bool { return !has(id) }) {
 			return true
 		}
 	}
-	return meetsQuorums(m.configurations(), self, has)
+	return meetsQuorums(m.configurations(told), self, has)
 }
 
 // meetsQuorums reports whether those that has says yes to meet each quorum of these configurations
@@ -109,9 +109,9 @@ func sameState(a, b *pb.ConfState) bool {
 }
 
 // configurations are that which this node knows by itself, and those of the answers.
-func (m *mender) configurations() []*pb.ConfState {
+func (m *mender) configurations(told map[uint64]position) []*pb.ConfState {
 	list := []*pb.ConfState{m.group.knownMembers()}
-	for _, p := range m.answers() {
+	for _, p := range told {
 		if len(p.members.GetVoters()) > 0 {
 			list = append(list, p.members)
 		}
@@ -121,10 +121,9 @@ func (m *mender) configurations() []*pb.ConfState {
 
 // missing returns the voters, of all configurations that are known, that have told nothing. To one that
 // knows that the cluster has begun those tell nothing who have not begun.
-func (m *mender) missing() (list []uint64) {
-	told := m.answers()
-	asksIfNew := m.group.newcomer.Load() && !m.knowsBegun()
-	for _, c := range m.configurations() {
+func (m *mender) missing(told map[uint64]position, begun bool) (list []uint64) {
+	asksIfNew := m.group.newcomer.Load() && !begun
+	for _, c := range m.configurations(told) {
 		list = append(list, othersWhoVote(c, m.group.node.options.ID)...)
 	}
 	slices.Sort(list)
@@ -139,21 +138,23 @@ func (m *mender) tellMissing(tick int) {
 	if tick == 0 || tick%askAgainTicks != 0 {
 		return
 	}
-	if missing := m.missing(); !slices.Equal(missing, m.said) {
+	answers := m.answers()
+	if missing := m.missing(answers, m.knowsBegun(answers)); !slices.Equal(missing, m.said) {
 		m.said = missing
 		level := slog.LevelWarn
 		if m.group.newcomer.Load() {
 			level = slog.LevelInfo // as a rule the cluster starts for the first time
 		}
 		m.group.log.Log(context.Background(), level, "the group waits for members to tell how far they are",
-			"answered", slices.Sorted(maps.Keys(m.answers())), "missing", missing)
+			"answered", slices.Sorted(maps.Keys(answers)), "missing", missing)
 	}
 }
 
 // waitsFor says, for Ready, who has not answered and what to do about it.
 func (m *mender) waitsFor() string {
 	n := m.group.node
-	missing, answered := m.missing(), len(m.answers())
+	answers := m.answers()
+	missing, answered := m.missing(answers, m.knowsBegun(answers)), len(answers)
 	switch {
 	case len(missing) > 0:
 		ids := strings.Trim(fmt.Sprint(missing), "[]")
